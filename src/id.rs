@@ -1,0 +1,198 @@
+//! Identities: of jobs, operators, subtasks, checkpoints and segments.
+//!
+//! Newtypes only, with their textual forms. Nothing here does I/O.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A job's id: 16 bytes, written as 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub [u8; 16]);
+
+/// An operator's (or job vertex's) id: 16 bytes, written as 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OperatorId(pub [u8; 16]);
+
+/// The number of a checkpoint within its job.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CheckpointId(pub u64);
+
+/// One parallel instance of an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Subtask {
+    /// The operator it is an instance of.
+    pub operator: OperatorId,
+    /// Its index, from 0.
+    pub index: u32,
+    /// How many instances the operator has.
+    pub parallelism: u32,
+}
+
+/// Who may name a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// One checkpoint only.
+    Exclusive,
+    /// Later checkpoints, too.
+    Shared,
+}
+
+/// Key groups `start .. start + count`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KeyGroupRange {
+    /// The first key group.
+    pub start: u32,
+    /// How many there are; 0 is an empty range.
+    pub count: u32,
+}
+
+/// What makes a physical file's name unguessable, and its segments' ids unique.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileToken(pub u64);
+
+/// The id that Drystone gives a segment: which file, which place in it, and the checksum of its bytes.
+///
+/// To Flink it is a free string in the handle (the logical file id, or an inline handle's name), so the checksum
+/// travels with the handle and every byte can be checked on restore.
+///
+/// ```
+/// use drystone::id::{FileToken, SegmentId};
+/// let id = SegmentId { file: FileToken(7), ordinal: 2, crc32c: 0xe306_9283 };
+/// assert_eq!(id.to_string(), "ds1-0000000000000007-00000002-e3069283");
+/// assert_eq!("ds1-0000000000000007-00000002-e3069283".parse(), Ok(id));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentId {
+    /// The token of the physical file.
+    pub file: FileToken,
+    /// The segment's place in the file's index, from 0.
+    pub ordinal: u32,
+    /// CRC-32C of the segment's bytes.
+    pub crc32c: u32,
+}
+
+/// A text that is not the id it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not {0}")]
+pub struct IdError(&'static str);
+
+impl fmt::Display for SegmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ds1-{}-{:08x}-{:08x}", self.file, self.ordinal, self.crc32c)
+    }
+}
+
+impl FromStr for SegmentId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        const WHAT: IdError = IdError("a segment id of the form ds1-<16 hex>-<8 hex>-<8 hex>");
+        let mut parts = text.strip_prefix("ds1-").ok_or(WHAT)?.split('-');
+        let mut next = |digits: usize| {
+            let part = parts.next().filter(|p| p.len() == digits).ok_or(WHAT)?;
+            lower_hex(part).ok_or(WHAT)
+        };
+        let (file, ordinal, crc32c) = (next(16)?, next(8)?, next(8)?);
+        match parts.next() {
+            None => Ok(Self { file: FileToken(file), ordinal: ordinal as u32, crc32c: crc32c as u32 }),
+            Some(_) => Err(WHAT),
+        }
+    }
+}
+
+impl fmt::Display for FileToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for FileToken {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let value = if text.len() == 16 { lower_hex(text) } else { None };
+        value.map(FileToken).ok_or(IdError("a file token of 16 lower-case hexadecimal digits"))
+    }
+}
+
+impl FromStr for JobId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        sixteen_bytes(text).map(JobId).ok_or(IdError("a job id of 32 lower-case hexadecimal digits"))
+    }
+}
+
+impl FromStr for OperatorId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        sixteen_bytes(text).map(OperatorId).ok_or(IdError("an operator id of 32 lower-case hexadecimal digits"))
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Display for OperatorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Display for CheckpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JobId({self})")
+    }
+}
+
+impl fmt::Debug for OperatorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OperatorId({self})")
+    }
+}
+
+impl fmt::Debug for CheckpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CheckpointId({self})")
+    }
+}
+
+impl fmt::Debug for FileToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FileToken({self})")
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Scope::Exclusive => "EXCLUSIVE",
+            Scope::Shared => "SHARED",
+        })
+    }
+}
+
+/// Only what `Display` writes: no sign, no upper case, so that an id has one text.
+fn lower_hex(text: &str) -> Option<u64> {
+    let lower = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if lower { u64::from_str_radix(text, 16).ok() } else { None }
+}
+
+fn sixteen_bytes(text: &str) -> Option<[u8; 16]> {
+    if text.len() != 32 || !text.is_ascii() {
+        return None;
+    }
+    let (high, low) = text.split_at(16);
+    let value = (u128::from(lower_hex(high)?) << 64) | u128::from(lower_hex(low)?);
+    Some(value.to_be_bytes())
+}
