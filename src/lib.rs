@@ -1,6 +1,7 @@
 //! Drystone packs the many small state files of a stream processor's checkpoint into a few physical files, in Apache
 //! Flink's own on-disk format.
 
+pub mod config;
 pub mod error;
 pub mod handle;
 pub mod id;
