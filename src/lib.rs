@@ -5,5 +5,6 @@ pub mod config;
 pub mod error;
 pub mod handle;
 pub mod id;
+pub mod store;
 
 pub use error::{Error, ErrorKind, FormatError, Result};

@@ -57,7 +57,7 @@ impl fmt::Display for MemorySize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [(u64, &str); 4] = [(1, "bytes"), (1 << 10, "kb"), (1 << 20, "mb"), (1 << 30, "gb")];
         let mut largest = UNITS[0];
-        if self.0 % (1 << 40) != 0 {
+        if !self.0.is_multiple_of(1 << 40) {
             for unit in UNITS {
                 if self.0.is_multiple_of(unit.0) {
                     largest = unit;

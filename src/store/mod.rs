@@ -1,0 +1,25 @@
+//! Where files lie: paths in Flink's spelling, and the stores behind them.
+//!
+//! The only module that knows the crate that talks to stores; everything above sees a [`Location`] and this crate's own
+//! errors. It owns what a path means, how a file is made durable, and what the files of a checkpoint are called. It
+//! must not look into a file.
+
+mod cause;
+mod create;
+mod listing;
+mod local;
+mod location;
+pub mod names;
+mod open;
+mod path;
+mod read;
+mod rebase;
+mod stores;
+mod upload;
+
+pub use listing::{Directory, Listed};
+pub use location::Location;
+pub use path::FlinkPath;
+pub use rebase::Rebase;
+pub use stores::Stores;
+pub use upload::Upload;

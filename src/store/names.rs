@@ -1,0 +1,131 @@
+//! The names of directories and files below a checkpoint directory: the one place that formats and parses them.
+//!
+//! ```text
+//! <checkpoint directory>/<job id>/chk-<n>/_metadata
+//! <checkpoint directory>/<job id>/{chk-<n>,shared,taskowned}/ds1-a<attempt>-w<worker>-c<checkpoint>-n<sequence>-<token>
+//! <savepoint directory>/savepoint-<...>/_metadata
+//! ```
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, ErrorKind};
+use crate::id::{CheckpointId, FileToken, JobId};
+
+/// The file that makes a directory a checkpoint.
+pub const METADATA: &str = "_metadata";
+/// The directory of files that later checkpoints may name, too.
+pub const SHARED: &str = "shared";
+/// The directory of files that their writers own.
+pub const TASK_OWNED: &str = "taskowned";
+
+const CHECKPOINT_PREFIX: &str = "chk-";
+const SAVEPOINT_PREFIX: &str = "savepoint-";
+
+/// The directory of one checkpoint, `chk-<n>`.
+pub fn checkpoint_directory(checkpoint: CheckpointId) -> String {
+    format!("{CHECKPOINT_PREFIX}{checkpoint}")
+}
+
+/// The checkpoint whose directory has this name; none if it is no checkpoint's.
+pub fn parse_checkpoint_directory(name: &str) -> Option<CheckpointId> {
+    decimal(name.strip_prefix(CHECKPOINT_PREFIX)?).map(CheckpointId)
+}
+
+/// Is this the name of a savepoint's directory, `savepoint-<...>`?
+pub fn is_savepoint_directory(name: &str) -> bool {
+    name.strip_prefix(SAVEPOINT_PREFIX).is_some_and(|rest| !rest.is_empty())
+}
+
+/// The directory of one job: its id.
+pub fn job_directory(job: JobId) -> String {
+    job.to_string()
+}
+
+/// The job whose directory has this name; none if it is no job's.
+pub fn parse_job_directory(name: &str) -> Option<JobId> {
+    name.parse().ok()
+}
+
+/// A worker's name as file names hold it: 1 to 64 of `A-Z a-z 0-9 _ .`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerName(String);
+
+impl WorkerName {
+    /// The most characters.
+    pub const LENGTH_MAX: usize = 64;
+
+    /// Makes any text a worker's name: other characters become `_`, what is too long is cut, nothing at all is `_`.
+    pub fn sanitise(text: &str) -> Self {
+        let legal = |c: char| if Self::is_legal(c) { c } else { '_' };
+        let name: String = text.chars().take(Self::LENGTH_MAX).map(legal).collect();
+        Self(if name.is_empty() { "_".to_owned() } else { name })
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn is_legal(c: char) -> bool {
+        c.is_ascii_alphanumeric() || matches!(c, '_' | '.')
+    }
+}
+
+impl fmt::Display for WorkerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of a physical file: who wrote it, for which checkpoint, and something unguessable.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PhysicalFileName {
+    /// The job's attempt, which is also the epoch of its coordinator.
+    pub attempt: u64,
+    /// The worker that wrote it.
+    pub worker: WorkerName,
+    /// The checkpoint it was opened for.
+    pub checkpoint: CheckpointId,
+    /// Counts the worker's files.
+    pub sequence: u64,
+    /// Keeps two writers apart that claim the same rest.
+    pub token: FileToken,
+}
+
+impl fmt::Display for PhysicalFileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { attempt, worker, checkpoint, sequence, token } = self;
+        write!(f, "ds1-a{attempt}-w{worker}-c{checkpoint}-n{sequence}-{token}")
+    }
+}
+
+impl FromStr for PhysicalFileName {
+    type Err = Error;
+
+    /// Takes only what `Display` writes, so that a file has one name.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        parse_physical(text).ok_or_else(|| {
+            let form = "ds1-a<attempt>-w<worker>-c<checkpoint>-n<sequence>-<16 hex>";
+            Error::new(ErrorKind::Invalid, format!("'{text}' isn't a physical file's name of the form {form}"))
+        })
+    }
+}
+
+fn parse_physical(text: &str) -> Option<PhysicalFileName> {
+    let mut parts = text.strip_prefix("ds1-")?.split('-');
+    let attempt = decimal(parts.next()?.strip_prefix('a')?)?;
+    let worker = parts.next()?.strip_prefix('w')?;
+    let checkpoint = CheckpointId(decimal(parts.next()?.strip_prefix('c')?)?);
+    let sequence = decimal(parts.next()?.strip_prefix('n')?)?;
+    let token = parts.next()?.parse().ok()?;
+    let sanitised = WorkerName::sanitise(worker);
+    let is_canonical = sanitised.as_str() == worker && parts.next().is_none();
+    is_canonical.then_some(PhysicalFileName { attempt, worker: sanitised, checkpoint, sequence, token })
+}
+
+/// Only what `Display` writes: no sign and no leading zero.
+fn decimal(text: &str) -> Option<u64> {
+    let is_canonical = text == "0" || (!text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit()));
+    if is_canonical { text.parse().ok() } else { None }
+}

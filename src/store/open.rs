@@ -1,0 +1,116 @@
+//! Which store a scheme means, and how it is opened.
+
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+
+use super::FlinkPath;
+use super::local::LocalDisk;
+use super::stores::OpenStore;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Opens the store of `path`, with settings from the environment. No request is made.
+pub(super) fn open(path: &FlinkPath) -> Result<OpenStore> {
+    let objects = match path.scheme().to_ascii_lowercase().as_str() {
+        "file" => return local(path),
+        "memory" => Arc::new(InMemory::new()),
+        "s3" | "s3a" | "s3p" => s3(path)?,
+        "gs" => google(path)?,
+        "abfs" | "abfss" | "wasb" | "wasbs" | "az" => azure(path)?,
+        "http" | "https" => http(path)?,
+        other => {
+            let message = format!(
+                "no store for the scheme '{other}' of {path}: known are file, memory, s3, s3a, s3p, gs, abfs, abfss, \
+                 wasb, wasbs, az, http, https"
+            );
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+    };
+    Ok(OpenStore { objects, disk: None })
+}
+
+fn local(path: &FlinkPath) -> Result<OpenStore> {
+    if !matches!(path.authority(), "" | "localhost") {
+        let message = format!("{path} names a host: a local path is file:/... with one slash or three");
+        return Err(Error::new(ErrorKind::Invalid, message));
+    }
+    // Without fsync a file that was reported as durable could be gone after a power cut.
+    let objects = Arc::new(LocalFileSystem::new().with_fsync(true));
+    Ok(OpenStore { objects, disk: Some(LocalDisk::default()) })
+}
+
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "http"))]
+fn opened<S: ObjectStore>(path: &FlinkPath, store: object_store::Result<S>) -> Result<Arc<dyn ObjectStore>> {
+    let store = store.map_err(|e| {
+        let cause = super::cause::Cause::of(&e);
+        let message = format!("opening the store of {path}: {}", cause.line());
+        Error::new(ErrorKind::Invalid, message).with_source(cause)
+    })?;
+    Ok(Arc::new(store))
+}
+
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "http"))]
+fn authority<'a>(path: &'a FlinkPath, what: &str) -> Result<&'a str> {
+    match path.authority() {
+        "" => Err(Error::new(ErrorKind::Invalid, format!("{path} names no {what}"))),
+        authority => Ok(authority),
+    }
+}
+
+#[cfg(not(all(feature = "aws", feature = "azure", feature = "gcp", feature = "http")))]
+fn not_built(path: &FlinkPath, feature: &str) -> Error {
+    let message = format!("{path}: this build has no such store: build with the cargo feature '{feature}'");
+    Error::new(ErrorKind::Unsupported, message)
+}
+
+#[cfg(feature = "aws")]
+fn s3(path: &FlinkPath) -> Result<Arc<dyn ObjectStore>> {
+    let bucket = authority(path, "bucket")?;
+    opened(path, object_store::aws::AmazonS3Builder::from_env().with_url(format!("s3://{bucket}")).build())
+}
+
+#[cfg(not(feature = "aws"))]
+fn s3(path: &FlinkPath) -> Result<Arc<dyn ObjectStore>> {
+    Err(not_built(path, "aws"))
+}
+
+#[cfg(feature = "gcp")]
+fn google(path: &FlinkPath) -> Result<Arc<dyn ObjectStore>> {
+    let bucket = authority(path, "bucket")?;
+    let builder = object_store::gcp::GoogleCloudStorageBuilder::from_env();
+    opened(path, builder.with_url(format!("gs://{bucket}")).build())
+}
+
+#[cfg(not(feature = "gcp"))]
+fn google(path: &FlinkPath) -> Result<Arc<dyn ObjectStore>> {
+    Err(not_built(path, "gcp"))
+}
+
+#[cfg(feature = "azure")]
+fn azure(path: &FlinkPath) -> Result<Arc<dyn ObjectStore>> {
+    let container = authority(path, "container")?;
+    // The one scheme that the builder knows in all its forms, with an account and without.
+    let builder = object_store::azure::MicrosoftAzureBuilder::from_env().with_url(format!("abfss://{container}"));
+    opened(path, builder.build())
+}
+
+#[cfg(not(feature = "azure"))]
+fn azure(path: &FlinkPath) -> Result<Arc<dyn ObjectStore>> {
+    Err(not_built(path, "azure"))
+}
+
+#[cfg(feature = "http")]
+fn http(path: &FlinkPath) -> Result<Arc<dyn ObjectStore>> {
+    let host = authority(path, "host")?;
+    // A user who writes http: means it.
+    let options = object_store::ClientOptions::new().with_allow_http(true);
+    let url = format!("{}://{host}", path.scheme().to_ascii_lowercase());
+    opened(path, object_store::http::HttpBuilder::new().with_url(url).with_client_options(options).build())
+}
+
+#[cfg(not(feature = "http"))]
+fn http(path: &FlinkPath) -> Result<Arc<dyn ObjectStore>> {
+    Err(not_built(path, "http"))
+}

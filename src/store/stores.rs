@@ -1,0 +1,96 @@
+//! The stores that are open.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use object_store::ObjectStore;
+
+use super::local::LocalDisk;
+use super::open::open;
+use super::{FlinkPath, Location, Rebase};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Opens the store of a path at its first use and keeps it open. Cheap to clone; clones share what is open.
+///
+/// `file` and `memory` are always there (what is in memory lives as long as the last clone); `s3`, `s3a`, `s3p`; `gs`;
+/// `abfs`, `abfss`, `wasb`, `wasbs`, `az`; `http` and `https` come with the cargo features `aws`, `gcp`, `azure` and
+/// `http`. Credentials, regions and endpoints come from the environment, in each vendor's usual variables.
+#[derive(Clone, Default)]
+pub struct Stores {
+    rules: Arc<[Rebase]>,
+    /// By store identity.
+    opened: Arc<Mutex<BTreeMap<String, OpenStore>>>,
+}
+
+/// One store.
+#[derive(Clone)]
+pub(super) struct OpenStore {
+    pub(super) objects: Arc<dyn ObjectStore>,
+    /// What only a local disk has.
+    pub(super) disk: Option<LocalDisk>,
+}
+
+impl Stores {
+    /// No store is open yet, and every path is where its name says.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Looks for named paths where `rules` say. Replaces earlier rules.
+    pub fn with_rebase(mut self, rules: Vec<Rebase>) -> Self {
+        self.rules = rules.into();
+        self
+    }
+
+    /// Serves all paths with the scheme and authority of `root` from `store`, whose keys are the whole paths after the
+    /// authority. Clones made before don't see it.
+    pub fn with_store(mut self, root: &FlinkPath, store: Arc<dyn ObjectStore>) -> Self {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        opened.insert(root.store_identity().to_owned(), OpenStore { objects: store, disk: None });
+        self.opened = Arc::new(Mutex::new(opened));
+        self
+    }
+
+    /// The place of something that metadata or a user names. No request is made.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported`: this build has no such store. `Invalid`: the store's settings in the environment don't suffice,
+    /// or the path can't be a key.
+    pub fn locate(&self, named: &FlinkPath) -> Result<Location> {
+        self.at(named.clone(), Rebase::to_real(&self.rules, named))
+    }
+
+    /// The place of something by where it really lies; its [`name`](Location::name) is how metadata would call it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`locate`](Self::locate), and `Invalid` if the rebase rules leave no name for it.
+    pub fn locate_real(&self, real: &FlinkPath) -> Result<Location> {
+        let named = Rebase::to_named(&self.rules, real).ok_or_else(|| {
+            Error::new(ErrorKind::Invalid, format!("no path names {real}, because the rebase rules lead elsewhere"))
+        })?;
+        self.at(named, real.clone())
+    }
+
+    fn at(&self, named: FlinkPath, real: FlinkPath) -> Result<Location> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = match opened.get(real.store_identity()) {
+            Some(store) => store.clone(),
+            None => {
+                let store = open(&real)?;
+                opened.insert(real.store_identity().to_owned(), store.clone());
+                store
+            }
+        };
+        Location::new(named, real, store)
+    }
+}
+
+impl fmt::Debug for Stores {
+    /// Without the stores, whose own texts may hold credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stores").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
