@@ -2,6 +2,7 @@
 //! Flink's own on-disk format.
 
 pub mod error;
+pub mod format;
 pub mod handle;
 pub mod id;
 
