@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod error;
+pub mod format;
 pub mod handle;
 pub mod id;
 pub mod store;

@@ -80,9 +80,9 @@ pub struct ChangelogHandle {
     /// Bytes newly persisted by this checkpoint.
     pub persisted_size: i64,
     /// The state as last materialised.
-    pub materialized: Vec<Option<KeyedHandle>>,
+    pub materialized: Vec<KeyedHandle>,
     /// The changes since.
-    pub changes: Vec<Option<KeyedHandle>>,
+    pub changes: Vec<KeyedHandle>,
     /// Which materialisation.
     pub materialization_id: i64,
     /// The checkpoint it was made for; absent in the older encoding.

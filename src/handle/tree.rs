@@ -64,8 +64,8 @@ pub enum OperatorSubtasks {
 pub struct SubtaskEntry {
     /// Its index.
     pub index: u32,
-    /// Its state; `None` when it had finished.
-    pub state: Option<SubtaskState>,
+    /// Its state; `None` when it had finished. Boxed, since a finished subtask takes but four bytes of the file.
+    pub state: Option<Box<SubtaskState>>,
 }
 
 /// The state of one subtask.

@@ -126,7 +126,7 @@ macro_rules! walk {
                     }
                     Some(KeyedHandle::Changelog(changelog)) => {
                         for handle in changelog.materialized.$iter().chain(changelog.changes.$iter()) {
-                            self.keyed(part, handle.$as_ref());
+                            self.keyed(part, Some(handle));
                         }
                     }
                     Some(KeyedHandle::ChangelogFiles(files)) => {

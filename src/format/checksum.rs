@@ -1,0 +1,112 @@
+//! CRC-32C, and the checksummed end that our trailer and footer share.
+//!
+//! The only module that names the checksum crate.
+
+use crc_fast::{CrcAlgorithm, Digest};
+
+use super::Result;
+use super::input::Input;
+use super::output::Output;
+
+/// CRC-32C (Castagnoli) of the bytes.
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
+}
+
+/// CRC-32C of bytes that come in pieces.
+#[derive(Clone, Debug)]
+pub struct Crc32c(Digest);
+
+impl Crc32c {
+    /// Of no bytes yet.
+    pub fn new() -> Self {
+        Self(Digest::new(CrcAlgorithm::Crc32Iscsi))
+    }
+
+    /// Takes the next piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The checksum of all pieces so far.
+    pub fn value(&self) -> u32 {
+        self.0.finalize() as u32
+    }
+}
+
+impl Default for Crc32c {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The end of a block that is found from the end of its file: CRC-32C, magic, version; 4 bytes each.
+pub(super) const SEAL_BYTES: usize = 12;
+
+/// Which block it is, and in which version.
+pub(super) struct Seal {
+    pub name: &'static str,
+    pub magic: u32,
+    pub version: u32,
+}
+
+impl Seal {
+    /// Does the slice, which ends where the block ends, end with the magic?
+    pub fn ends(&self, bytes: &[u8]) -> bool {
+        bytes.len() >= SEAL_BYTES && bytes[..bytes.len() - 4].ends_with(&self.magic.to_be_bytes())
+    }
+
+    /// Ends the block that began at `start`. The checksum covers all of it but itself.
+    pub fn close(&self, output: &mut Output, start: usize) {
+        let mut crc = Crc32c::new();
+        crc.update(&output.as_slice()[start..]);
+        crc.update(&self.magic.to_be_bytes());
+        crc.update(&self.version.to_be_bytes());
+        output.u32(crc.value());
+        output.u32(self.magic);
+        output.u32(self.version);
+    }
+
+    /// Reads magic and version at the cursor, behind the checksum, which it returns.
+    pub fn read(&self, input: &mut Input) -> Result<u32> {
+        let crc = input.u32("checksum")?;
+        let at = input.offset();
+        if input.u32("magic")? != self.magic {
+            return Err(input.error_at(at, "magic", format!("not the end of a {}", self.name)));
+        }
+        let at = input.offset();
+        match input.u32("version")? {
+            version if version == self.version => Ok(crc),
+            version => {
+                let problem = format!("version {version} of the {}, of which {} is known", self.name, self.version);
+                Err(input.error_at(at, "version", problem))
+            }
+        }
+    }
+
+    /// The checksum that the whole block should carry; it must be at least [`SEAL_BYTES`] long.
+    pub fn expected(&self, block: &[u8]) -> u32 {
+        let mut crc = Crc32c::new();
+        let checksum_at = block.len().saturating_sub(SEAL_BYTES);
+        crc.update(&block[..checksum_at]);
+        crc.update(&self.magic.to_be_bytes());
+        crc.update(&self.version.to_be_bytes());
+        crc.value()
+    }
+}
+
+/// Where the one bit was flipped that turns a checksum into another, `difference` being one XOR the other: the offset
+/// of its byte in `len` bytes. `None` where no single bit explains it.
+pub fn flipped_bit(difference: u32, len: u64) -> Option<u64> {
+    // From 2^31 - 1 bits on, positions repeat.
+    const BITS_MAX: u64 = (1 << 31) - 1;
+    const POLYNOMIAL: u32 = 0x82f6_3b78;
+    let mut effect = POLYNOMIAL;
+    for from_end in 0..len.saturating_mul(8).min(BITS_MAX) {
+        if effect == difference {
+            return Some(len - 1 - from_end / 8);
+        }
+        effect = (effect >> 1) ^ (POLYNOMIAL & (effect & 1).wrapping_neg());
+    }
+    None
+}
