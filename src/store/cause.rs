@@ -53,6 +53,10 @@ impl StdError for Cause {
 pub(super) fn store_error(operation: &str, place: impl fmt::Display, error: StoreError) -> Error {
     let cause = Cause::of(&error);
     let (kind, text) = match &error {
+        // Not `NotFound`, so that nobody takes a mistyped bucket for an empty one.
+        StoreError::NotFound { .. } | StoreError::Generic { .. } if lacks_bucket(&cause) => {
+            (ErrorKind::Invalid, "there is no such bucket or container".to_owned())
+        }
         StoreError::NotFound { .. } => (ErrorKind::NotFound, "there is no such file".to_owned()),
         _ if is_below_a_file(&error) => (ErrorKind::NotFound, "there is a file where a directory should be".to_owned()),
         StoreError::AlreadyExists { .. } | StoreError::Precondition { .. } => {
@@ -63,6 +67,12 @@ pub(super) fn store_error(operation: &str, place: impl fmt::Display, error: Stor
         _ => (ErrorKind::Store, cause.line()),
     };
     Error::new(kind, format!("{operation} {place}: {text}")).with_source(cause)
+}
+
+/// By the codes of S3, Azure and Google. An answer to a HEAD request has none of them.
+fn lacks_bucket(cause: &Cause) -> bool {
+    let line = cause.line();
+    ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"].iter().any(|code| line.contains(code))
 }
 
 /// Local disks only: `a/b`, where `a` is a file.
@@ -101,6 +111,19 @@ mod tests {
         assert_eq!(redact("GET https://u:p@host/a?sig=s\n failed"), "GET https://host/a failed");
         assert_eq!(redact("no url: a?b"), "no url: a?b");
         assert_eq!(redact("(http://k@host)"), "(http://host)");
+    }
+
+    #[test]
+    fn a_missing_bucket_is_no_missing_file() {
+        let source = || "404 Not Found: <Error><Code>NoSuchBucket</Code></Error>".into();
+        for error in [
+            StoreError::NotFound { path: "x".to_owned(), source: source() },
+            StoreError::Generic { store: "s", source: source() },
+        ] {
+            let error = store_error("listing", "s3://b/x", error);
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert_eq!(error.to_string(), "listing s3://b/x: there is no such bucket or container");
+        }
     }
 
     #[test]

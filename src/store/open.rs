@@ -114,3 +114,36 @@ fn http(path: &FlinkPath) -> Result<Arc<dyn ObjectStore>> {
 fn http(path: &FlinkPath) -> Result<Arc<dyn ObjectStore>> {
     Err(not_built(path, "http"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_files_are_synced() {
+        let store = open(&FlinkPath::parse("/").unwrap()).unwrap();
+        let text = format!("{:?}", store.objects);
+        assert!(text.contains("fsync: true"), "{text}");
+    }
+
+    #[cfg(all(feature = "aws", feature = "azure", feature = "http"))]
+    #[test]
+    fn schemes_are_known() {
+        for text in [
+            "s3://bucket/x",
+            "s3a://bucket/x",
+            "s3p://bucket/x",
+            "abfss://container@account.dfs.core.windows.net/x",
+            "wasbs://container@account.blob.core.windows.net/x",
+            "wasb://container@account.blob.core.windows.net/x",
+            "http://host:8080/x",
+            "https://host/x",
+        ] {
+            open(&FlinkPath::parse(text).unwrap()).map(drop).unwrap();
+        }
+        for text in ["s3:/x", "gs:/x", "abfs://container@account.example.org/x"] {
+            let error = open(&FlinkPath::parse(text).unwrap()).map(drop).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        }
+    }
+}

@@ -95,8 +95,8 @@ impl Upload {
     ///
     /// `Conflict`: something came to be there. `Store`: as for [`Location::create`], the file may exist all the same.
     pub async fn complete(mut self) -> Result<()> {
-        self.check_usable()?;
         if self.started.is_none() {
+            self.check_usable()?;
             return self.location.create(self.chunks.into()).await;
         }
         let done = self.finish().await;
@@ -116,6 +116,7 @@ impl Upload {
     }
 
     async fn finish(&mut self) -> Result<()> {
+        self.check_usable()?;
         if self.buffered_bytes > 0 {
             let part = self.take_part();
             self.send(part).await?;
