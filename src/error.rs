@@ -8,8 +8,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, where, and why.
 ///
-/// Its text is one line: what was being done, the thing's name, then the cause. [`source`](StdError::source) gives
-/// the store's own error where there is one.
+/// Its text says what was being done, the thing's name and the problem. [`source`](StdError::source) gives the store's
+/// own error where there is one; [`one_line`](Self::one_line) has both.
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
@@ -51,6 +51,20 @@ impl Error {
     pub fn context(mut self, what: impl fmt::Display) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
+    }
+
+    /// The text and the causes beneath it, in one line.
+    pub fn one_line(&self) -> String {
+        let mut line = self.message.clone();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !line.contains(&text) {
+                line = format!("{line}: {text}");
+            }
+            cause = error.source();
+        }
+        line
     }
 
     /// What the caller can do.

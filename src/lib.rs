@@ -6,6 +6,11 @@ pub mod error;
 pub mod format;
 pub mod handle;
 pub mod id;
+pub mod inspect;
+pub mod read;
+pub mod repack;
 pub mod store;
+pub mod verify;
+pub mod write;
 
 pub use error::{Error, ErrorKind, FormatError, Result};

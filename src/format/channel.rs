@@ -113,3 +113,30 @@ fn write(output: &mut Output, version: u32, side: Side, channel: &ChannelHandle)
         }
     }
 }
+
+/// One channel of a merged handle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MergedChannel {
+    /// Which channel.
+    pub info: ChannelInfo,
+    /// Bytes of this channel.
+    pub state_size: i64,
+    /// Where its buffers start, relative to the stream.
+    pub offsets: Vec<i64>,
+}
+
+/// The channels of a merged handle, which the metadata's reader leaves in an encoding of their own. Offsets in errors
+/// are relative to that encoding.
+pub fn merged_channels(handle: &MergedChannelHandle) -> Result<Vec<MergedChannel>> {
+    const CHANNEL_BYTES_MIN: usize = 4 + 4 + 8 + 4;
+    let mut input = Input::new(handle.channels.clone());
+    input.list("merged channels", CHANNEL_BYTES_MIN, |input| {
+        let info = ChannelInfo {
+            outer: input.i32_min("gate or partition", 0)?,
+            inner: input.i32_min("channel or subpartition", 0)?,
+        };
+        let state_size = input.i64_min("state size", stream::SIZE_MIN)?;
+        let count = input.count("offsets", 8)?;
+        Ok(MergedChannel { info, state_size, offsets: input.offsets(count, 0)? })
+    })
+}

@@ -18,6 +18,7 @@ mod state;
 mod stream;
 pub mod trailer;
 
+pub use channel::{MergedChannel, merged_channels};
 pub use footer::{Footer, FooterBuilder, SegmentEntry, Tail};
 pub use metadata::{Decoded, Encoded, decode, encode};
 pub use properties::{Properties, PropertiesKind, PropertiesRead};

@@ -63,6 +63,25 @@ impl Location {
         self.blocking("removing", move || remove_empty(&root)).await
     }
 
+    /// Where it really lies once local links are followed, as far as it exists.
+    pub async fn canonical(&self) -> Result<FlinkPath> {
+        if self.disk().is_none() {
+            return Ok(self.real().clone());
+        }
+        let path = self.disk_path();
+        let found = self.blocking("following the links of", move || follow(&path)).await?;
+        match found.to_str() {
+            Some(text) => FlinkPath::parse(text),
+            None => Err(Error::new(ErrorKind::Invalid, format!("{} leads to a path that isn't Unicode", self.shown()))),
+        }
+    }
+
+    /// Is there such a directory on a local disk? In other stores there are no directories.
+    pub async fn is_local_directory(&self) -> Result<bool> {
+        let path = self.disk_path();
+        Ok(self.disk().is_some() && self.blocking("looking for", move || Ok(path.is_dir())).await?)
+    }
+
     /// Makes the directory above this file, durably.
     ///
     /// The store would make it, too, but of two writers only the one that made it would sync it, and the other could
@@ -89,6 +108,20 @@ impl Location {
         let done = tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(io::Error::other(e)));
         done.map_err(|e| Error::new(ErrorKind::Store, format!("{operation} {}: {e}", self.shown())).with_source(e))
     }
+}
+
+/// Follows the links of the part that exists; the rest is as it was.
+fn follow(path: &Path) -> io::Result<PathBuf> {
+    for existing in path.ancestors() {
+        match fs::canonicalize(existing) {
+            Ok(found) => {
+                return Ok(path.strip_prefix(existing).map_or_else(|_| found.clone(), |rest| found.join(rest)));
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(path.to_path_buf())
 }
 
 fn is_partial(path: &FlinkPath) -> bool {

@@ -51,6 +51,11 @@ impl Location {
         Self::new(self.name.join(relative)?, self.real.join(relative)?, self.store.clone())
     }
 
+    /// The directory that it is in; none for a store's root.
+    pub fn parent(&self) -> Option<Self> {
+        Self::new(self.name.parent()?, self.real.parent()?, self.store.clone()).ok()
+    }
+
     /// The length of the file in bytes. One request.
     ///
     /// # Errors

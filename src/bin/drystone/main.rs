@@ -1,3 +1,64 @@
-//! The `drystone` command.
+//! The `drystone` command: inspects, verifies, repacks and copies checkpoints.
+//!
+//! Exit codes: 0 good, 1 the answer is "bad", 2 could not do it.
 
-fn main() {}
+mod args;
+mod inspect;
+mod json;
+mod output;
+mod progress;
+mod transfer;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Arguments, Command};
+
+/// The answer is "bad".
+const BAD: u8 = 1;
+/// Could not do it.
+const FAILED: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    let result = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                anyhow::bail!("interrupted; what was written so far has no _metadata, and the same command again removes it")
+            }
+            result = run(arguments.command) => result,
+        }
+    });
+    // An interrupted run may have a read under way on another thread: there is nothing to wait for.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => code,
+        Err(error) => failed(&error),
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Inspect(arguments) => inspect::run(arguments).await,
+        Command::Verify(arguments) => verify::run(arguments).await,
+        Command::Repack(arguments) => transfer::repack(arguments).await,
+        Command::Copy(arguments) => transfer::copy(arguments).await,
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    let line = match error.downcast_ref::<drystone::Error>() {
+        Some(error) => error.one_line(),
+        None => format!("{error:#}"),
+    };
+    eprintln!("drystone: {line}");
+    ExitCode::from(FAILED)
+}

@@ -1,0 +1,160 @@
+//! The command line.
+
+use std::str::FromStr;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use drystone::config::{FlinkDuration, MemorySize};
+use drystone::id::JobId;
+use drystone::read::ReadLimits;
+use drystone::store::{FlinkPath, Rebase, Stores};
+
+/// Packs the small files of Apache Flink checkpoints into few, and looks after them.
+#[derive(Parser)]
+#[command(version, about, disable_help_subcommand = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Says what a checkpoint, or every checkpoint of a job, is made of, and what packing would save.
+    Inspect(InspectArguments),
+    /// Checks that everything a checkpoint names is there and undamaged. Exits with 1 if it isn't.
+    Verify(VerifyArguments),
+    /// Writes a checkpoint again, packed into few files, as DESTINATION/<job id>/chk-N. The source is not changed.
+    Repack(RepackArguments),
+    /// Copies a checkpoint, file by file, as DESTINATION/<job id>/chk-N, and rewrites its paths.
+    Copy(CopyArguments),
+}
+
+/// What every command takes.
+#[derive(Args)]
+pub struct Common {
+    /// Looks for files under TO where the metadata names FROM, as in file:/data/flink=/mnt/backup. Repeatable.
+    #[arg(long, value_name = "FROM=TO")]
+    pub rebase: Vec<String>,
+    /// Prints JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Memory for reads that are under way.
+    #[arg(long, value_name = "SIZE", default_value = "64mb")]
+    pub read_memory: MemorySize,
+    /// Reads under way at once.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    pub read_requests: u16,
+}
+
+#[derive(Args)]
+pub struct InspectArguments {
+    /// A checkpoint's or savepoint's directory, its _metadata file, or a job's directory.
+    pub path: String,
+    #[command(flatten)]
+    pub common: Common,
+    /// Reads every stream, and gives its SHA-256 and length (with --json).
+    #[arg(long)]
+    pub hash: bool,
+    /// Lists every file and every subtask, not only the largest.
+    #[arg(long)]
+    pub all: bool,
+    /// Dollars for 1,000 PUT requests.
+    #[arg(long, value_name = "DOLLARS", default_value_t = 0.005, value_parser = price)]
+    pub put_price: f64,
+    /// Dollars for 1,000 GET requests.
+    #[arg(long, value_name = "DOLLARS", default_value_t = 0.0004, value_parser = price)]
+    pub get_price: f64,
+    /// Time from one checkpoint to the next.
+    #[arg(long, value_name = "DURATION", default_value = "1 min")]
+    pub interval: FlinkDuration,
+    /// Restores a month.
+    #[arg(long, value_name = "N", default_value_t = 30.0, value_parser = price)]
+    pub restores: f64,
+    #[command(flatten)]
+    pub packing: Packing,
+}
+
+#[derive(Args)]
+pub struct VerifyArguments {
+    /// A checkpoint's or savepoint's directory, or its _metadata file.
+    pub path: String,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Args)]
+pub struct RepackArguments {
+    #[command(flatten)]
+    pub transfer: TransferArguments,
+    #[command(flatten)]
+    pub packing: Packing,
+}
+
+#[derive(Args)]
+pub struct CopyArguments {
+    #[command(flatten)]
+    pub transfer: TransferArguments,
+}
+
+#[derive(Args)]
+pub struct TransferArguments {
+    /// A checkpoint's or savepoint's directory, or its _metadata file.
+    pub source: String,
+    /// The directory to write below; any store.
+    pub destination: String,
+    /// The job's id, where the source's path doesn't have it.
+    #[arg(long, value_name = "ID")]
+    pub job_id: Option<JobId>,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// How to pack.
+#[derive(Args)]
+pub struct Packing {
+    /// The largest physical file.
+    #[arg(long, value_name = "SIZE", default_value = "32mb")]
+    pub max_file_size: MemorySize,
+    /// Chunks up to this size go into the metadata; at most 1mb.
+    #[arg(long, value_name = "SIZE", default_value = "20kb")]
+    pub inline_threshold: MemorySize,
+    /// Bytes that go into the metadata in all; past it, small chunks are packed, too.
+    #[arg(long, value_name = "SIZE", default_value = "8mb")]
+    pub inline_budget: MemorySize,
+}
+
+fn price(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if (0.0..=1e12).contains(&value) => Ok(value),
+        _ => Err("not a number from 0 up".into()),
+    }
+}
+
+impl Common {
+    /// The stores, with the rebase rules.
+    pub fn stores(&self) -> anyhow::Result<Stores> {
+        let rules = self.rebase.iter().map(|text| rebase(text)).collect::<anyhow::Result<_>>()?;
+        Ok(Stores::new().with_rebase(rules))
+    }
+
+    pub fn limits(&self) -> ReadLimits {
+        let requests_max = usize::from(self.read_requests);
+        ReadLimits { memory_bytes_max: self.read_memory.0, requests_max, ..ReadLimits::default() }
+    }
+}
+
+/// A path as a user types it: in Flink's spelling, or relative to the working directory.
+pub fn path(text: &str) -> anyhow::Result<FlinkPath> {
+    let cwd = std::env::current_dir().context("the working directory")?;
+    Ok(FlinkPath::parse_argument(text, &cwd)?)
+}
+
+/// `FROM=TO`; TO may be relative to the working directory.
+fn rebase(text: &str) -> anyhow::Result<Rebase> {
+    let whole = Rebase::from_str(text);
+    if let (Err(_), Some((from, to))) = (&whole, text.split_once('=')) {
+        let from = FlinkPath::parse(from).with_context(|| format!("--rebase {text:?}: FROM"))?;
+        return Ok(Rebase { from, to: path(to)? });
+    }
+    Ok(whole?)
+}

@@ -1,0 +1,45 @@
+//! A progress bar on a terminal; nothing elsewhere.
+
+use std::io::IsTerminal;
+
+use drystone::repack::Phase;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+pub struct Bar(ProgressBar);
+
+impl Bar {
+    /// None is drawn for machines, or when nobody looks.
+    pub fn new(json: bool) -> Self {
+        let bar = ProgressBar::new(0);
+        let shown = !json && std::io::stderr().is_terminal();
+        bar.set_draw_target(if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() });
+        if let Ok(style) =
+            ProgressStyle::with_template("{msg:9} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+        {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    pub fn phase(&self, phase: Phase, done: u64, total: u64) {
+        let message = match phase {
+            Phase::Writing => "writing",
+            Phase::Checking => "checking",
+        };
+        self.show(message, done, total);
+    }
+
+    pub fn show(&self, message: &'static str, done: u64, total: u64) {
+        if self.0.message() != message {
+            self.0.set_message(message);
+        }
+        self.0.set_length(total);
+        self.0.set_position(done);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,79 @@
+//! `drystone verify`.
+
+use std::process::ExitCode;
+
+use drystone::verify::{Finding, Verification, verify};
+use serde_json::{Value, json};
+
+use crate::args::{self, VerifyArguments};
+use crate::output;
+use crate::progress::Bar;
+
+pub async fn run(arguments: VerifyArguments) -> anyhow::Result<ExitCode> {
+    let (stores, path) = (arguments.common.stores()?, args::path(&arguments.path)?);
+    let result = {
+        let bar = Bar::new(arguments.common.json);
+        verify(&stores, &path, &arguments.common.limits(), &|done, total| bar.show("reading", done, total)).await?
+    };
+    if arguments.common.json {
+        output::print_json(&as_json(&result))?;
+    } else {
+        output::print(&as_text(&result))?;
+    }
+    Ok(if result.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(crate::BAD) })
+}
+
+fn as_text(result: &Verification) -> String {
+    let mut text = String::new();
+    for finding in &result.findings {
+        text += &format!("BAD {finding}\n");
+    }
+    if result.findings_dropped > 0 {
+        text += &format!("BAD and {} more\n", result.findings_dropped);
+    }
+    let counts = &result.counts;
+    let verdict = if result.is_sound() { "ok" } else { "bad" };
+    text += &format!(
+        "{}: {verdict}: {} in {}; {} read\n",
+        result.checkpoint,
+        output::count(counts.streams, "stream"),
+        output::count(counts.files, "file"),
+        output::size(counts.bytes_read),
+    );
+    let trailer = if counts.trailer { "metadata checked by its trailer" } else { "metadata without checksum" };
+    text += &format!(
+        "  {trailer}; {} checked by CRC-32C, {} without checksum (readable, no more can be said); {} checked\n",
+        output::count(counts.streams_checked, "stream"),
+        counts.streams_unchecked,
+        output::count(counts.footers, "file footer"),
+    );
+    text
+}
+
+fn as_json(result: &Verification) -> Value {
+    let counts = &result.counts;
+    json!({
+        "checkpoint": result.checkpoint.to_string(),
+        "sound": result.is_sound(),
+        "findings": result.findings.iter().map(finding).collect::<Vec<_>>(),
+        "findingsDropped": result.findings_dropped,
+        "streams": counts.streams,
+        "files": counts.files,
+        "bytesRead": counts.bytes_read,
+        "streamsChecked": counts.streams_checked,
+        "streamsUnchecked": counts.streams_unchecked,
+        "footersChecked": counts.footers,
+        "metadataChecked": counts.trailer,
+    })
+}
+
+fn finding(finding: &Finding) -> Value {
+    json!({
+        "file": finding.file.to_string(),
+        "offset": finding.offset,
+        "operatorId": finding.operator.map(|o| o.to_string()),
+        "subtask": finding.subtask,
+        "part": finding.part.map(|p| p.name()),
+        "problem": finding.problem,
+    })
+}

@@ -1,0 +1,57 @@
+//! Loads a checkpoint's metadata.
+
+use bytes::Bytes;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{self, Decoded};
+use crate::id::JobId;
+use crate::store::{FlinkPath, Location, Stores, names};
+
+/// The longest `_metadata` that is read: more would not fit Flink's own arrays.
+pub const METADATA_BYTES_MAX: u64 = i32::MAX as u64;
+
+/// A checkpoint or savepoint, with its metadata read.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// Its directory; the name is as the metadata's own paths would spell it.
+    pub directory: Location,
+    /// The whole `_metadata` file.
+    pub bytes: Bytes,
+    /// What it says.
+    pub decoded: Decoded,
+}
+
+impl Checkpoint {
+    /// Loads from a checkpoint's directory or its `_metadata` file.
+    ///
+    /// Damage within the file that leaves it readable is no error here: `verify` looks for it.
+    pub async fn load(stores: &Stores, path: &FlinkPath) -> Result<Self> {
+        let (directory, bytes) = Self::read(stores, path).await?;
+        let metadata = directory.join(names::METADATA)?;
+        let decoded = format::decode(bytes.clone()).map_err(|e| e.in_file(metadata.real()))?;
+        Ok(Self { directory, bytes, decoded })
+    }
+
+    /// The directory and the bytes of `_metadata`, not yet decoded.
+    pub async fn read(stores: &Stores, path: &FlinkPath) -> Result<(Location, Bytes)> {
+        let directory = match (path.file_name(), path.parent()) {
+            (Some(names::METADATA), Some(parent)) => parent,
+            _ => path.clone(),
+        };
+        let directory = stores.locate_real(&directory)?;
+        let metadata = directory.join(names::METADATA)?;
+        let bytes = metadata.read_all(METADATA_BYTES_MAX).await.map_err(|e| match e.kind() {
+            ErrorKind::NotFound => Error::new(
+                ErrorKind::NotFound,
+                format!("no checkpoint at {}: it has no {}", directory.real(), names::METADATA),
+            ),
+            _ => e,
+        })?;
+        Ok((directory, bytes))
+    }
+
+    /// The job's id, where the directory above says it.
+    pub fn job_id(&self) -> Option<JobId> {
+        names::parse_job_directory(self.directory.real().parent()?.file_name()?)
+    }
+}

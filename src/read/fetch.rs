@@ -1,0 +1,69 @@
+//! Carries out a plan: reads side by side, in order, within a memory bound.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{self, Stream, StreamExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::plan::{Fetch, ReadLimits};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::Location;
+
+/// The results of a plan's reads, in the plan's order.
+///
+/// Reads start when the stream is polled; dropping it ends them. It never holds more bytes than
+/// [`ReadLimits::memory_bytes_max`], counting those that the consumer has not dropped its [`Fetched`] of.
+pub type Fetches = Pin<Box<dyn Stream<Item = Fetched> + Send>>;
+
+/// One read's result.
+pub struct Fetched {
+    /// What was read.
+    pub fetch: Fetch,
+    /// The bytes, and the length of the whole file.
+    pub result: Result<(Bytes, u64)>,
+    /// The bytes count against the memory bound until this is dropped.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Fetched {
+    /// A piece's bytes. Pieces of a read that brought mostly gap are copied, so that a small one doesn't keep a large
+    /// buffer alive.
+    pub fn piece(&self, bytes: &Bytes, piece: usize) -> Bytes {
+        let within = self.fetch.pieces[piece].within.clone();
+        let wanted: usize = self.fetch.pieces.iter().map(|p| p.within.len()).sum();
+        if wanted * 2 < bytes.len() { Bytes::copy_from_slice(&bytes[within]) } else { bytes.slice(within) }
+    }
+}
+
+/// Reads all of `plan` from `files`, in order.
+pub fn fetches(files: Arc<Vec<Location>>, plan: Vec<Fetch>, limits: &ReadLimits) -> Fetches {
+    let permits_max = u32::try_from(limits.memory_bytes_max.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX >> 4).max(1);
+    let memory = Arc::new(Semaphore::new(permits_max as usize));
+    let in_order = stream::iter(plan).then(move |fetch| {
+        let memory = memory.clone();
+        // Taken one after another, in the consumer's order: the read that is consumed next never waits for one after it.
+        async move {
+            let permits = (fetch.range.end - fetch.range.start).div_ceil(PERMIT_BYTES).min(u64::from(permits_max));
+            (memory.acquire_many_owned(permits as u32).await, fetch)
+        }
+    });
+    let read = in_order.filter_map(move |(permit, fetch)| {
+        let files = files.clone();
+        // The semaphore is never closed, so there is always a permit.
+        std::future::ready(permit.ok().map(|permit| read_one(files, fetch, permit)))
+    });
+    read.buffered(limits.requests_max.max(1)).boxed()
+}
+
+/// The memory bound's grain: a semaphore counts 32-bit permits.
+const PERMIT_BYTES: u64 = 4096;
+
+async fn read_one(files: Arc<Vec<Location>>, fetch: Fetch, permit: OwnedSemaphorePermit) -> Fetched {
+    let result = match files.get(fetch.file) {
+        Some(file) => file.read_sized(fetch.range.clone()).await,
+        None => Err(Error::new(ErrorKind::Invalid, format!("a read of file number {} of {}", fetch.file, files.len()))),
+    };
+    Fetched { fetch, result, _permit: permit }
+}

@@ -1,0 +1,176 @@
+//! Which byte ranges of which files a checkpoint's streams are.
+
+use std::collections::BTreeMap;
+
+use super::Checkpoint;
+use super::plan::Wanted;
+use crate::error::{Error, ErrorKind, Result};
+use crate::handle::{InlineHandle, JavaString, Place, StreamHandle};
+use crate::id::{Scope, SegmentId};
+use crate::store::{FlinkPath, Stores};
+
+/// Everything that a checkpoint names.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// The files, each once, in the order in which they are first named.
+    pub files: Vec<StateFile>,
+    /// The streams, in the order of the metadata.
+    pub streams: Vec<StateStream>,
+}
+
+/// A file that a checkpoint names.
+#[derive(Clone, Debug)]
+pub struct StateFile {
+    /// As the metadata names it; relative names made absolute.
+    pub name: FlinkPath,
+    /// Where it is.
+    pub location: crate::store::Location,
+    /// Does a handle name the whole of it? Then it may hold no byte more.
+    pub whole: bool,
+}
+
+/// A stream of a checkpoint.
+#[derive(Clone, Debug)]
+pub struct StateStream {
+    /// Whose state it is.
+    pub place: Place,
+    /// Where its bytes are.
+    pub content: Content,
+    /// The id that Drystone gave it, with its checksum; `None` for what stock Flink wrote.
+    pub id: Option<SegmentId>,
+    /// Who may name it.
+    pub scope: Scope,
+}
+
+/// Where the bytes of a stream are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// In the metadata.
+    Inline(InlineHandle),
+    /// In a file.
+    File(Wanted),
+    /// Flink's placeholder for no state at all.
+    Placeholder,
+}
+
+impl Content {
+    /// How many bytes.
+    pub fn size(&self) -> u64 {
+        match self {
+            Content::Inline(inline) => inline.bytes.len() as u64,
+            Content::File(wanted) => wanted.length,
+            Content::Placeholder => 0,
+        }
+    }
+}
+
+impl State {
+    /// Finds the files of all streams. Asks the store only for the lengths that the metadata doesn't say.
+    ///
+    /// # Errors
+    /// The first stream that can't be one: a path that climbs out, a range beyond any file, a store of no known kind.
+    pub async fn of(stores: &Stores, checkpoint: &Checkpoint) -> Result<Self> {
+        let (state, mut refused) = Self::collect(stores, checkpoint).await;
+        if refused.is_empty() { Ok(state) } else { Err(refused.swap_remove(0).1) }
+    }
+
+    /// As [`of`](Self::of), but goes on after an error: the streams without those that can't be, and the errors.
+    pub async fn collect(stores: &Stores, checkpoint: &Checkpoint) -> (Self, Vec<(Place, Error)>) {
+        let mut state = Self::default();
+        let mut numbers: BTreeMap<FlinkPath, usize> = BTreeMap::new();
+        let (mut handles, mut refused) = (Vec::new(), Vec::new());
+        checkpoint.decoded.metadata.visit_streams(|place, handle| handles.push((place.clone(), handle)));
+        for (place, handle) in handles {
+            match Self::stream(stores, checkpoint, place.clone(), handle, &mut numbers, &mut state.files).await {
+                Ok(stream) => state.streams.push(stream),
+                Err(error) => {
+                    let error = error.context(format!("{place} of {}", checkpoint.directory.real()));
+                    refused.push((place, error));
+                }
+            }
+        }
+        (state, refused)
+    }
+
+    async fn stream(
+        stores: &Stores,
+        checkpoint: &Checkpoint,
+        place: Place,
+        handle: &StreamHandle,
+        numbers: &mut BTreeMap<FlinkPath, usize>,
+        files: &mut Vec<StateFile>,
+    ) -> Result<StateStream> {
+        let id_of = |text: &JavaString| text.to_text().parse::<SegmentId>().ok();
+        let (name, range, id, scope) = match handle {
+            StreamHandle::Inline(inline) => {
+                let (scope, id) = (place.part.scope(), id_of(&inline.name));
+                return Ok(StateStream { place, content: Content::Inline(inline.clone()), id, scope });
+            }
+            StreamHandle::EmptySegment | StreamHandle::KeyGroups(_) => {
+                let scope = place.part.scope();
+                return Ok(StateStream { place, content: Content::Placeholder, id: None, scope });
+            }
+            StreamHandle::File(file) => (FlinkPath::parse(&file.path.to_text())?, None, None, place.part.scope()),
+            StreamHandle::Relative(file) => {
+                (checkpoint.directory.name().join(&file.path.to_text())?, None, None, place.part.scope())
+            }
+            StreamHandle::Segment(segment) => {
+                let name = FlinkPath::parse(&segment.path.to_text())?;
+                (name, Some((segment.offset, segment.size)), id_of(&segment.id), segment.scope)
+            }
+        };
+        let number = match numbers.get(&name) {
+            Some(&number) => number,
+            None => {
+                let location = stores.locate(&name)?;
+                files.push(StateFile { name: name.clone(), location, whole: false });
+                numbers.insert(name, files.len() - 1);
+                files.len() - 1
+            }
+        };
+        let (offset, length) = match range {
+            Some(range) => range,
+            None => {
+                files[number].whole = true;
+                match handle.size() {
+                    Some(size) => (0, size),
+                    None => (0, files[number].location.size().await?),
+                }
+            }
+        };
+        offset.checked_add(length).ok_or_else(|| {
+            Error::new(ErrorKind::Damaged, format!("{length} bytes from offset {offset} end beyond any file"))
+        })?;
+        Ok(StateStream { place, content: Content::File(Wanted { file: number, offset, length }), id, scope })
+    }
+
+    /// Bytes of each file that some stream names, each counted once, by the file's number.
+    pub fn live_bytes(&self) -> Vec<u64> {
+        let ranges = self.live_ranges();
+        ranges.iter().map(|ranges| ranges.iter().map(|(_, length)| length).sum()).collect()
+    }
+
+    /// The ranges of each file that some stream names, as (offset, length): sorted, merged, by the file's number.
+    pub fn live_ranges(&self) -> Vec<Vec<(u64, u64)>> {
+        let mut ranges: Vec<Vec<(u64, u64)>> = vec![Vec::new(); self.files.len()];
+        for stream in &self.streams {
+            if let Content::File(wanted) = stream.content {
+                ranges[wanted.file].push((wanted.offset, wanted.length));
+            }
+        }
+        for file in &mut ranges {
+            file.sort_unstable();
+            let mut merged: Vec<(u64, u64)> = Vec::with_capacity(file.len());
+            for &(offset, length) in file.iter() {
+                match merged.last_mut() {
+                    Some((start, total)) if offset <= *start + *total => {
+                        *total = (*total).max(offset + length - *start);
+                    }
+                    _ => merged.push((offset, length)),
+                }
+            }
+            *file = merged;
+        }
+        ranges
+    }
+}

@@ -1,0 +1,95 @@
+//! A single handle as a stream of bytes, verified.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{self, Stream, StreamExt};
+
+use super::fetch::{Fetched, Fetches, fetches};
+use super::plan::{ReadLimits, Wanted, plan};
+use super::state::{Content, StateFile, StateStream};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::checksum::{Crc32c, crc32c};
+use crate::id::SegmentId;
+
+/// The bytes of one stream, in order.
+///
+/// Where the handle carries a checksum, the last bytes come only after it has been checked; where it doesn't match,
+/// the stream ends with [`ErrorKind::Damaged`].
+pub type HandleStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
+
+/// Opens one of a checkpoint's streams; reads start when it is polled.
+pub fn open_handle(files: &[StateFile], stream: &StateStream, limits: &ReadLimits) -> HandleStream {
+    let wanted = match &stream.content {
+        Content::Placeholder => return stream::empty().boxed(),
+        Content::Inline(inline) => {
+            let checked = check(stream.id, crc32c(&inline.bytes)).map(|()| inline.bytes.clone());
+            return stream::once(std::future::ready(checked)).boxed();
+        }
+        Content::File(wanted) => *wanted,
+    };
+    let Some(file) = files.get(wanted.file) else {
+        let error =
+            Error::new(ErrorKind::Invalid, format!("a stream in file number {} of {}", wanted.file, files.len()));
+        return stream::once(std::future::ready(Err(error))).boxed();
+    };
+    let reads = plan(&[Wanted { file: 0, ..wanted }], limits);
+    let whole = file.whole.then_some(wanted.length);
+    let reading = Reading {
+        fetches: fetches(Arc::new(vec![file.location.clone()]), reads, limits),
+        crc: Crc32c::new(),
+        id: stream.id,
+        whole,
+        context: format!("{} in {} at offset {}", stream.place, file.location.real(), wanted.offset),
+    };
+    stream::unfold(Some(reading), |reading| async move {
+        let mut reading = reading?;
+        let fetched = reading.fetches.next().await?;
+        match reading.take(fetched) {
+            Ok(bytes) => Some((Ok(bytes), Some(reading))),
+            Err(error) => Some((Err(error.context(&reading.context)), None)),
+        }
+    })
+    .boxed()
+}
+
+struct Reading {
+    fetches: Fetches,
+    crc: Crc32c,
+    id: Option<SegmentId>,
+    whole: Option<u64>,
+    context: String,
+}
+
+impl Reading {
+    fn take(&mut self, fetched: Fetched) -> Result<Bytes> {
+        let last = fetched.fetch.pieces.iter().any(|p| p.last);
+        let (bytes, file_bytes) = fetched.result?;
+        if let Some(size) = self.whole
+            && file_bytes != size
+        {
+            return Err(wrong_length(size, file_bytes));
+        }
+        self.crc.update(&bytes);
+        if last {
+            check(self.id, self.crc.value())?;
+        }
+        Ok(bytes)
+    }
+}
+
+/// The error for a file that a handle names whole, and whose length is another.
+pub(crate) fn wrong_length(named: u64, actual: u64) -> Error {
+    Error::new(ErrorKind::Damaged, format!("the file has {actual} bytes, its handle says {named}"))
+}
+
+fn check(id: Option<SegmentId>, crc32c: u32) -> Result<()> {
+    match id {
+        Some(id) if id.crc32c != crc32c => Err(Error::new(
+            ErrorKind::Damaged,
+            format!("damaged bytes: CRC-32C is {crc32c:08x}, the handle says {:08x}", id.crc32c),
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,212 @@
+//! Packs a checkpoint's streams into few physical files.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::StreamExt;
+
+use super::target::Target;
+use super::transfer::Draft;
+use super::{Options, Phase, Progress, Source, rewrite};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::checksum::crc32c;
+use crate::handle::{JavaString, Part};
+use crate::id::Subtask;
+use crate::read::{Content, Fetched, State, StateStream, Wanted, fetches, plan};
+use crate::write::{FilePool, Origin, SegmentWriter, Written};
+
+/// Bytes of the source, however many streams name them: packed once.
+struct Unit {
+    content: Content,
+    /// The streams, by their number.
+    streams: Vec<usize>,
+    origin: Origin,
+}
+
+pub(super) async fn pack(
+    source: &Source<'_>,
+    target: &Target,
+    options: &Options,
+    progress: &Progress<'_>,
+) -> Result<Draft> {
+    let checkpoint = source.checkpoint.decoded.metadata.checkpoint_id;
+    let pool = FilePool::new(target.directory.clone(), "repack", checkpoint, options.write, options.tokens.clone());
+    match pack_into(&pool, source, options, progress).await {
+        Ok(draft) => Ok(draft),
+        Err(error) => {
+            // Uploads under way must have ended before the target is emptied. The first error is what counts.
+            let _ = pool.abandon().await;
+            Err(error)
+        }
+    }
+}
+
+async fn pack_into(pool: &FilePool, source: &Source<'_>, options: &Options, progress: &Progress<'_>) -> Result<Draft> {
+    let units = units(source);
+    let written = write_units(pool, source.state, &units, options, progress).await?;
+    let sealed = pool.seal().await?;
+    let streams = source.state.streams.len();
+    let (mut handles, mut crcs) = (vec![None; streams], vec![None; streams]);
+    for (unit, (written, crc)) in units.iter().zip(written) {
+        let handle = match written {
+            // A chunk without a byte has a handle all the same.
+            Written::Nothing => pool.inline_handle(Bytes::new(), crc)?,
+            Written::Inline(handle) => handle,
+            Written::Placed(placement) => sealed.handle(&placement)?,
+        };
+        for &stream in &unit.streams {
+            handles[stream] = Some(handle.clone());
+            crcs[stream] = Some(crc);
+        }
+    }
+    let mut metadata = source.checkpoint.decoded.metadata.clone();
+    rewrite::replace_streams(&mut metadata, handles)?;
+    rewrite::forget_merging_directories(&mut metadata);
+    let files = sealed.files.values().map(|file| (file.path.clone(), file.file_bytes)).collect();
+    Ok(Draft { metadata, files, crcs: crcs.into_iter().flatten().collect() })
+}
+
+/// The distinct chunks of the source. Handles that Flink holds to be equal (inline ones: by name) stay equal.
+fn units(source: &Source<'_>) -> Vec<Unit> {
+    let mut units: Vec<Unit> = Vec::new();
+    let mut ranges: BTreeMap<(usize, u64, u64), usize> = BTreeMap::new();
+    let mut inline: BTreeMap<(&JavaString, &Bytes), usize> = BTreeMap::new();
+    for (number, stream) in source.state.streams.iter().enumerate() {
+        let next = units.len();
+        let unit = match &stream.content {
+            Content::Placeholder => continue,
+            Content::File(wanted) => *ranges.entry((wanted.file, wanted.offset, wanted.length)).or_insert(next),
+            Content::Inline(handle) => *inline.entry((&handle.name, &handle.bytes)).or_insert(next),
+        };
+        let origin = origin(source, stream);
+        if unit == next {
+            units.push(Unit { content: stream.content.clone(), streams: Vec::new(), origin });
+        }
+        units[unit].streams.push(number);
+        units[unit].origin.scope = units[unit].origin.scope.max(origin.scope);
+    }
+    units
+}
+
+fn origin(source: &Source<'_>, stream: &StateStream) -> Origin {
+    let place = &stream.place;
+    let subtask =
+        place.subtask.map(|index| Subtask { operator: place.operator, index, parallelism: place.parallelism });
+    Origin { checkpoint: source.checkpoint.decoded.metadata.checkpoint_id, subtask, scope: stream.scope }
+}
+
+/// Writes every unit into the pool; the result has what became of each, and the CRC-32C of its bytes.
+async fn write_units(
+    pool: &FilePool,
+    state: &State,
+    units: &[Unit],
+    options: &Options,
+    progress: &Progress<'_>,
+) -> Result<Vec<(Written, u32)>> {
+    let mut results: Vec<(Written, u32)> = vec![(Written::Nothing, crc32c(&[])); units.len()];
+    let total = units.iter().map(|u| u.content.size()).sum();
+    let mut done = 0;
+    progress(Phase::Writing, done, total);
+    let (mut wanted, mut owners) = (Vec::new(), Vec::new());
+    for (number, unit) in units.iter().enumerate() {
+        match &unit.content {
+            Content::Placeholder => {}
+            Content::File(range) => {
+                wanted.push(*range);
+                owners.push(number);
+            }
+            Content::Inline(handle) => {
+                results[number] = write_inline(pool, state, unit, &handle.bytes, options).await?;
+                done += handle.bytes.len() as u64;
+            }
+        }
+    }
+    let files = Arc::new(state.files.iter().map(|f| f.location.clone()).collect());
+    let mut reads = fetches(files, plan(&wanted, &options.read), &options.read);
+    // More than one is under way only where ranges of the source overlap.
+    let mut writers: BTreeMap<usize, SegmentWriter> = BTreeMap::new();
+    while let Some(fetched) = reads.next().await {
+        let bytes = whole_as_named(state, &wanted, &fetched)?;
+        for (i, piece) in fetched.fetch.pieces.iter().enumerate() {
+            let unit = &units[owners[piece.wanted]];
+            let mut writer = match writers.remove(&piece.wanted) {
+                Some(writer) => writer,
+                None => segment(pool, unit, options),
+            };
+            writer.write(fetched.piece(bytes, i)).await?;
+            done += piece.within.len() as u64;
+            if piece.last {
+                let crc = writer.crc32c();
+                check(state, &unit.streams, crc)?;
+                results[owners[piece.wanted]] = (writer.finish().await?, crc);
+            } else {
+                writers.insert(piece.wanted, writer);
+            }
+        }
+        progress(Phase::Writing, done, total);
+    }
+    Ok(results)
+}
+
+async fn write_inline(
+    pool: &FilePool,
+    state: &State,
+    unit: &Unit,
+    bytes: &Bytes,
+    options: &Options,
+) -> Result<(Written, u32)> {
+    let crc = crc32c(bytes);
+    check(state, &unit.streams, crc)?;
+    if unit.streams.iter().any(|&s| state.streams[s].place.part == Part::Coordinator) {
+        // Flink reads a coordinator's state from nowhere but the metadata.
+        return Ok((Written::Inline(pool.inline_handle(bytes.clone(), crc)?), crc));
+    }
+    let mut writer = segment(pool, unit, options);
+    writer.write(bytes.clone()).await?;
+    Ok((writer.finish().await?, crc))
+}
+
+fn segment(pool: &FilePool, unit: &Unit, options: &Options) -> SegmentWriter {
+    let size = unit.content.size();
+    let writer = pool.segment(unit.origin, Some(size));
+    // An inline handle is written out once for each stream that has it.
+    let inline_bytes = size.saturating_mul(unit.streams.len() as u64);
+    if inline_bytes > options.write.inline_bytes_max { writer.never_inline() } else { writer }
+}
+
+/// The bytes of a read, if its file is no longer or shorter than a handle says that names all of it.
+fn whole_as_named<'a>(state: &State, wanted: &[Wanted], fetched: &'a Fetched) -> Result<&'a Bytes> {
+    let file = &state.files[fetched.fetch.file];
+    let context = |e: Error| e.context(format!("reading {}", file.location.real()));
+    let (bytes, file_bytes) = match &fetched.result {
+        Ok(read) => read,
+        Err(error) => return Err(context(Error::new(error.kind(), error.one_line()))),
+    };
+    if file.whole
+        && let Some(piece) = fetched.fetch.pieces.iter().find(|p| wanted[p.wanted].offset == 0)
+        && wanted[piece.wanted].length != *file_bytes
+    {
+        let length = wanted[piece.wanted].length;
+        let message = format!("the file has {file_bytes} bytes, its handle says {length}");
+        return Err(context(Error::new(ErrorKind::Damaged, message)));
+    }
+    Ok(bytes)
+}
+
+/// The bytes must be those that the handles' own checksums are of, where they have one.
+pub(super) fn check(state: &State, streams: &[usize], crc32c: u32) -> Result<()> {
+    for stream in streams.iter().map(|&s| &state.streams[s]) {
+        let Some(id) = stream.id.filter(|id| id.crc32c != crc32c) else { continue };
+        let (file, offset) = match &stream.content {
+            Content::File(wanted) => (state.files[wanted.file].location.real().to_string(), wanted.offset),
+            _ => ("inline".to_string(), 0),
+        };
+        let message = format!(
+            "{file} at offset {offset}, {}: damaged bytes: CRC-32C is {crc32c:08x}, the handle says {:08x}",
+            stream.place, id.crc32c
+        );
+        return Err(Error::new(ErrorKind::Damaged, message));
+    }
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! What repacking and copying have in common: check, write, read back, commit, or leave nothing.
+
+use std::collections::BTreeMap;
+
+use super::target::{self, Prepared, Target};
+use super::{Options, Phase, Progress, Report, Source, Totals, copy, pack};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{self, NamedFile, Trailer};
+use crate::handle::{CheckpointMetadata, JavaString};
+use crate::read::{Checkpoint, Content, State};
+use crate::store::{FlinkPath, Stores};
+use crate::verify::{Audit, refuse, verify};
+
+/// Which of the two.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    Pack,
+    Copy,
+}
+
+/// What was written: metadata that names the new files, not yet committed.
+pub(super) struct Draft {
+    pub(super) metadata: CheckpointMetadata,
+    /// Each new file with its length in bytes.
+    pub(super) files: BTreeMap<FlinkPath, u64>,
+    /// CRC-32C of each stream as it was read from the source, in the order of the metadata, placeholders left out.
+    pub(super) crcs: Vec<u32>,
+}
+
+pub(super) async fn run(
+    stores: &Stores,
+    source: &FlinkPath,
+    destination: &FlinkPath,
+    options: &Options,
+    progress: &Progress<'_>,
+    how: How,
+) -> Result<Report> {
+    let checkpoint = Checkpoint::load(stores, source).await?;
+    let state = check_source(stores, &checkpoint, options).await?;
+    let before = Totals::of(&checkpoint.bytes, &state);
+    let target = match Target::prepare(stores, &checkpoint, destination, options).await? {
+        Prepared::Ready(target) => target,
+        Prepared::Complete(directory) => {
+            let after = check_complete(stores, directory.name(), options, progress).await?;
+            target::finish(&directory).await?;
+            let destination = directory.name().clone();
+            return Ok(Report { destination, leftovers_removed: 0, already_complete: true, before, after });
+        }
+    };
+    let source = Source { checkpoint: &checkpoint, state: &state };
+    match write(stores, &source, &target, options, progress, how).await {
+        Ok(after) => Ok(Report {
+            destination: target.directory.name().clone(),
+            leftovers_removed: target.leftovers_removed,
+            already_complete: false,
+            before,
+            after,
+        }),
+        Err(error) => match target.discard().await {
+            Ok(()) => Err(error),
+            Err(left) => {
+                Err(error.context(format!("{} could not be cleaned up ({})", target.directory.name(), left.one_line())))
+            }
+        },
+    }
+}
+
+/// Refuses a source that isn't sound, as far as that can be told without reading all of it: the rest shows on reading.
+async fn check_source(stores: &Stores, checkpoint: &Checkpoint, options: &Options) -> Result<State> {
+    let name = checkpoint.directory.join(crate::store::names::METADATA)?;
+    let mut audit = Audit::new(checkpoint.directory.real(), name.real());
+    audit.metadata(&checkpoint.bytes);
+    if !audit.is_sound() {
+        refuse(audit)?;
+        return Err(Error::new(ErrorKind::Damaged, format!("{} is damaged", name.real())));
+    }
+    let state = State::of(stores, checkpoint).await?;
+    audit.state(checkpoint, &state);
+    audit.files(&state, &options.read).await?;
+    audit.trailer_sizes(checkpoint, &state);
+    refuse(audit)?;
+    Ok(state)
+}
+
+async fn check_complete(
+    stores: &Stores,
+    directory: &FlinkPath,
+    options: &Options,
+    progress: &Progress<'_>,
+) -> Result<Totals> {
+    let checking = |done, total| progress(Phase::Checking, done, total);
+    let found = verify(stores, directory, &options.read, &checking).await?;
+    if let Some(finding) = found.findings.first() {
+        return Err(Error::new(ErrorKind::Damaged, finding.to_string()));
+    }
+    let checkpoint = Checkpoint::load(stores, directory).await?;
+    Ok(Totals::of(&checkpoint.bytes, &State::of(stores, &checkpoint).await?))
+}
+
+/// Writes the files, then reads them back, then commits. On an error the caller discards the target.
+async fn write(
+    stores: &Stores,
+    source: &Source<'_>,
+    target: &Target,
+    options: &Options,
+    progress: &Progress<'_>,
+    how: How,
+) -> Result<Totals> {
+    let mut draft = match how {
+        How::Pack => pack::pack(source, target, options, progress).await?,
+        How::Copy => copy::copy(source, target, options, progress).await?,
+    };
+    // Version 2 can only be read.
+    draft.metadata.version = draft.metadata.version.max(3);
+    let encoded = format::encode(&draft.metadata).map_err(|e| e.in_file("the new _metadata"))?;
+    let mut files = Vec::with_capacity(draft.files.len());
+    for (path, &size) in &draft.files {
+        let path = JavaString::new(&path.to_string())
+            .map_err(|e| Error::new(ErrorKind::Invalid, format!("path {path}: {e}")))?;
+        files.push(NamedFile { path, size });
+    }
+    let writer = concat!("drystone ", env!("CARGO_PKG_VERSION"));
+    let writer = JavaString::new(writer).map_err(|e| Error::new(ErrorKind::Invalid, format!("{writer}: {e}")))?;
+    let bytes = Trailer::seal(&encoded, files, 0, writer);
+    let decoded = format::decode(bytes.clone()).map_err(|e| e.in_file("the new _metadata"))?;
+    let result = Checkpoint { directory: target.directory.clone(), bytes: bytes.clone(), decoded };
+    let state = read_back(stores, source, &result, &draft, options, progress).await?;
+    target.commit(bytes.clone()).await?;
+    Ok(Totals::of(&bytes, &state))
+}
+
+/// Reads every byte of the result and compares it, stream by stream, with what was read from the source.
+async fn read_back(
+    stores: &Stores,
+    source: &Source<'_>,
+    result: &Checkpoint,
+    draft: &Draft,
+    options: &Options,
+    progress: &Progress<'_>,
+) -> Result<State> {
+    // The new paths are real ones: no rebase applies to them.
+    let state = State::of(&stores.clone().with_rebase(Vec::new()), result).await?;
+    let mut audit = Audit::new(result.directory.name(), result.directory.name());
+    audit.metadata(&result.bytes);
+    audit.state(result, &state);
+    audit.files(&state, &options.read).await?;
+    audit.trailer_sizes(result, &state);
+    let checking = |done, total| progress(Phase::Checking, done, total);
+    let sums = audit.data(&state, &options.read, &checking).await?;
+    refuse(audit).map_err(|e| e.context("what was written can't be read back"))?;
+    let with_state = |state: &State| -> Vec<usize> {
+        let streams = state.streams.iter().enumerate();
+        streams.filter(|(_, s)| s.content != Content::Placeholder).map(|(i, _)| i).collect()
+    };
+    let (old, new) = (with_state(source.state), with_state(&state));
+    let same = |(n, (&o, &i)): (usize, (&usize, &usize))| {
+        let (old, new) = (&source.state.streams[o], &state.streams[i]);
+        old.place == new.place && old.content.size() == new.content.size() && sums[i] == draft.crcs.get(n).copied()
+    };
+    if old.len() != new.len() || !old.iter().zip(&new).enumerate().all(same) {
+        let message = format!("what was written to {} differs from the source", result.directory.name());
+        return Err(Error::new(ErrorKind::Damaged, message));
+    }
+    Ok(state)
+}

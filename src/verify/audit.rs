@@ -1,0 +1,173 @@
+//! Collects findings; checks the metadata against its own trailer.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{Counts, FINDINGS_MAX, Finding, Verification};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{self, Decoded, SectionOwner};
+use crate::handle::Place;
+use crate::id::{OperatorId, SegmentId};
+use crate::read::{Checkpoint, Content, State, Wanted};
+use crate::store::FlinkPath;
+
+/// A check under way.
+pub(crate) struct Audit {
+    /// The checkpoint's directory.
+    checkpoint: FlinkPath,
+    /// The checkpoint's `_metadata`.
+    pub(super) metadata: FlinkPath,
+    findings: Vec<Finding>,
+    findings_dropped: u64,
+    pub(super) counts: Counts,
+    /// Lengths of the files that were found, by the file's number.
+    pub(super) lengths: BTreeMap<usize, u64>,
+    /// Segments that a footer lists and no handle names, with their checksums: they are read all the same.
+    pub(super) unnamed: Vec<(Wanted, u32)>,
+}
+
+impl Audit {
+    pub(crate) fn new(checkpoint: &FlinkPath, metadata: &FlinkPath) -> Self {
+        Self {
+            checkpoint: checkpoint.clone(),
+            metadata: metadata.clone(),
+            findings: Vec::new(),
+            findings_dropped: 0,
+            counts: Counts::default(),
+            lengths: BTreeMap::new(),
+            unnamed: Vec::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, finding: Finding) {
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(finding);
+        } else {
+            self.findings_dropped += 1;
+        }
+    }
+
+    pub(super) fn finding_count(&self) -> u64 {
+        self.findings.len() as u64 + self.findings_dropped
+    }
+
+    pub(crate) fn is_sound(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    pub(crate) fn finish(self) -> Verification {
+        let Self { checkpoint, findings, findings_dropped, counts, .. } = self;
+        Verification { checkpoint, findings, findings_dropped, counts }
+    }
+
+    /// Checks the bytes of `_metadata`; `None` when they can't be decoded.
+    pub(crate) fn metadata(&mut self, bytes: &Bytes) -> Option<Decoded> {
+        let file = &self.metadata.clone();
+        let damages = match format::check_trailer(bytes) {
+            None => Vec::new(),
+            Some(Ok(damages)) => {
+                self.counts.trailer = true;
+                damages
+            }
+            Some(Err(error)) => {
+                self.add(Finding::in_file(
+                    file,
+                    Some(error.offset),
+                    format!("the trailer: {}: {}", error.field, error.problem),
+                ));
+                Vec::new()
+            }
+        };
+        let damaged = !damages.is_empty();
+        for damage in damages {
+            let (operator, subtask) = owner(&damage.owner);
+            let problem = match damage.offset {
+                Some(_) => "one bit is wrong: its CRC-32C says so".to_string(),
+                None => format!("bytes {} to {} don't match their CRC-32C", damage.range.start, damage.range.end),
+            };
+            let offset = damage.offset.or(Some(damage.range.start));
+            self.add(Finding { operator, subtask, ..Finding::in_file(file, offset, problem) });
+        }
+        match format::decode(bytes.clone()) {
+            Ok(decoded) => {
+                if !decoded.rest.is_empty() && self.is_sound() {
+                    let offset = (bytes.len() - decoded.rest.len()) as u64;
+                    let problem = format!(
+                        "{} bytes after the checkpoint's properties that are no intact trailer: damaged, cut short or appended",
+                        decoded.rest.len()
+                    );
+                    self.add(Finding::in_file(file, Some(offset), problem));
+                }
+                Some(decoded)
+            }
+            Err(error) => {
+                // Where checksums have already said what is wrong, how decoding then fails is only noise.
+                if !damaged {
+                    self.add(Finding::in_file(file, Some(error.offset), format!("{}: {}", error.field, error.problem)));
+                }
+                None
+            }
+        }
+    }
+
+    /// A stream whose handle can't be one.
+    pub(crate) fn refused(&mut self, place: &Place, error: Error) -> Result<()> {
+        match error.kind() {
+            ErrorKind::Unsupported | ErrorKind::Store => Err(error),
+            _ => {
+                self.add(Finding::in_file(&self.metadata.clone(), None, error.one_line()).of(place));
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks what the metadata says of itself: a trailer where there must be one, and the files that it lists.
+    pub(crate) fn state(&mut self, checkpoint: &Checkpoint, state: &State) {
+        self.counts.streams = state.streams.iter().filter(|s| s.content != Content::Placeholder).count() as u64;
+        self.counts.files = state.files.len() as u64;
+        let metadata = self.metadata.clone();
+        let Some(trailer) = &checkpoint.decoded.trailer else {
+            if self.is_sound() && state.streams.iter().any(|s| s.id.is_some()) {
+                let problem = "written by Drystone, but its trailer is missing: the file was cut short";
+                self.add(Finding::in_file(&metadata, Some(checkpoint.bytes.len() as u64), problem));
+            }
+            return;
+        };
+        let mut listed: Vec<_> = trailer.files.iter().map(|f| f.path.to_text().into_owned()).collect();
+        let mut named: Vec<_> = state.files.iter().map(|f| f.name.to_string()).collect();
+        listed.sort();
+        named.sort();
+        if listed != named {
+            let problem = format!("its trailer lists {} files, its handles name {} others", listed.len(), named.len());
+            self.add(Finding::in_file(&metadata, None, problem));
+        }
+    }
+
+    /// Compares a stream's bytes with the checksum in its handle's id.
+    pub(super) fn checksum(
+        &mut self,
+        file: &FlinkPath,
+        offset: Option<u64>,
+        place: &Place,
+        id: Option<SegmentId>,
+        crc32c: u32,
+    ) {
+        match id {
+            None => self.counts.streams_unchecked += 1,
+            Some(id) if id.crc32c == crc32c => self.counts.streams_checked += 1,
+            Some(id) => {
+                let problem = format!("damaged bytes: CRC-32C is {crc32c:08x}, the handle says {:08x}", id.crc32c);
+                self.add(Finding::in_file(file, offset, problem).of(place));
+            }
+        }
+    }
+}
+
+fn owner(owner: &SectionOwner) -> (Option<OperatorId>, Option<u32>) {
+    match owner {
+        SectionOwner::Operator(operator) => (Some(*operator), None),
+        SectionOwner::Subtask(operator, subtask) => (Some(*operator), Some(*subtask)),
+        _ => (None, None),
+    }
+}

@@ -1,0 +1,158 @@
+//! Checks files as wholes: that they are there, their lengths, their footers.
+
+use std::collections::BTreeMap;
+
+use futures::stream::{self, StreamExt};
+
+use super::{Audit, Finding};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::footer::TAIL_BYTES;
+use crate::format::{Footer, Tail};
+use crate::read::{Checkpoint, Content, ReadLimits, State, StateStream, Wanted};
+use crate::store::Location;
+
+/// Most footers come whole with this many bytes from the file's end.
+const FOOTER_GUESS_BYTES: u64 = 64 << 10;
+
+impl Audit {
+    /// Checks that every file is there, as long as it must be, and that its footer agrees with the handles.
+    ///
+    /// # Errors
+    /// A store's error other than "not found".
+    pub(crate) async fn files(&mut self, state: &State, limits: &ReadLimits) -> Result<()> {
+        let mut streams: BTreeMap<usize, Vec<&StateStream>> = BTreeMap::new();
+        for stream in &state.streams {
+            if let Content::File(wanted) = stream.content {
+                streams.entry(wanted.file).or_default().push(stream);
+            }
+        }
+        let asked = state.files.iter().enumerate().map(|(number, file)| {
+            let ours = streams.get(&number).is_some_and(|s| s.iter().any(|s| s.id.is_some()));
+            async move { (number, look(&file.location, ours).await) }
+        });
+        let mut answers: Vec<_> = stream::iter(asked).buffered(limits.requests_max.max(1)).collect().await;
+        answers.sort_by_key(|(number, _)| *number);
+        for (number, answer) in answers {
+            let streams = streams.remove(&number).unwrap_or_default();
+            self.file(state, number, &streams, answer)?;
+        }
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        state: &State,
+        number: usize,
+        streams: &[&StateStream],
+        answer: Result<(u64, Option<Result<Footer>>)>,
+    ) -> Result<()> {
+        let name = state.files[number].location.real();
+        let (length, footer) = match answer {
+            Ok(answer) => answer,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                for stream in streams {
+                    self.add(Finding::in_file(name, None, "the file is missing").of(&stream.place));
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        self.lengths.insert(number, length);
+        for stream in streams {
+            let Content::File(wanted) = stream.content else { continue };
+            if wanted.offset.saturating_add(wanted.length) > length {
+                let problem = format!(
+                    "{} bytes are named from offset {}, but the file has {length}",
+                    wanted.length, wanted.offset
+                );
+                self.add(Finding::in_file(name, Some(length), problem).of(&stream.place));
+            } else if state.files[number].whole && wanted.length != length {
+                let problem = format!("the file has {length} bytes, its handle says {}", wanted.length);
+                self.add(Finding::in_file(name, Some(wanted.length), problem).of(&stream.place));
+            }
+        }
+        match footer {
+            None => {}
+            Some(Err(error)) => {
+                let places = streams.iter().map(|s| s.place.to_string()).next().unwrap_or_default();
+                let problem = format!("the footer is damaged: {error} (the file holds state of {places})");
+                let finding = Finding::in_file(name, None, problem);
+                self.add(match streams.first() {
+                    Some(stream) => finding.of(&stream.place),
+                    None => finding,
+                });
+            }
+            Some(Ok(footer)) => self.footer(state, number, streams, &footer),
+        }
+        Ok(())
+    }
+
+    fn footer(&mut self, state: &State, number: usize, streams: &[&StateStream], footer: &Footer) {
+        let name = state.files[number].location.real();
+        let mut named = vec![false; footer.segments.len()];
+        let before = self.finding_count();
+        for stream in streams {
+            let (Content::File(wanted), Some(id)) = (&stream.content, stream.id) else { continue };
+            let entry = footer.segments.get(id.ordinal as usize);
+            let agrees = id.file == footer.token
+                && entry.is_some_and(|e| (e.offset, e.length, e.crc32c) == (wanted.offset, wanted.length, id.crc32c));
+            if agrees {
+                named[id.ordinal as usize] = true;
+            } else {
+                let problem = format!("the file's footer has no segment {id} of {} bytes here", wanted.length);
+                self.add(Finding::in_file(name, Some(wanted.offset), problem).of(&stream.place));
+            }
+        }
+        for (entry, _) in footer.segments.iter().zip(named).filter(|(_, named)| !named) {
+            let wanted = Wanted { file: number, offset: entry.offset, length: entry.length };
+            self.unnamed.push((wanted, entry.crc32c));
+        }
+        if self.finding_count() == before {
+            self.counts.footers += 1;
+        }
+    }
+
+    /// Checks that the files are as long as the trailer says.
+    pub(crate) fn trailer_sizes(&mut self, checkpoint: &Checkpoint, state: &State) {
+        let Some(trailer) = &checkpoint.decoded.trailer else { return };
+        let listed: BTreeMap<String, u64> = trailer.files.iter().map(|f| (f.path.to_string(), f.size)).collect();
+        for (number, file) in state.files.iter().enumerate() {
+            let (Some(&size), Some(&length)) = (listed.get(&file.name.to_string()), self.lengths.get(&number)) else {
+                continue;
+            };
+            if size != length {
+                let problem = format!("the file has {length} bytes, the metadata's trailer says {size}");
+                let places = state.streams.iter().find(|s| matches!(s.content, Content::File(w) if w.file == number));
+                let finding = Finding::in_file(file.location.real(), Some(size.min(length)), problem);
+                self.add(match places {
+                    Some(stream) => finding.of(&stream.place),
+                    None => finding,
+                });
+            }
+        }
+    }
+}
+
+/// The file's length, and its footer if it must have one.
+async fn look(file: &Location, ours: bool) -> Result<(u64, Option<Result<Footer>>)> {
+    let length = file.size().await?;
+    if !ours {
+        return Ok((length, None));
+    }
+    match footer(file, length).await {
+        Err(error) if error.kind() != ErrorKind::Damaged => Err(error),
+        footer => Ok((length, Some(footer))),
+    }
+}
+
+async fn footer(file: &Location, length: u64) -> Result<Footer> {
+    let damaged = |e: crate::FormatError| Error::new(ErrorKind::Damaged, e.to_string());
+    let from = length.saturating_sub(FOOTER_GUESS_BYTES);
+    let end = file.read(from..length).await?;
+    let tail = Tail::decode(&end[end.len().saturating_sub(TAIL_BYTES)..], length).map_err(damaged)?;
+    let footer = match (end.len() as u64).checked_sub(tail.footer_len) {
+        Some(start) => end.slice(start as usize..),
+        None => file.read(length.saturating_sub(tail.footer_len)..length).await?,
+    };
+    Footer::decode(footer, length).map_err(damaged)
+}

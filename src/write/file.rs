@@ -1,0 +1,174 @@
+//! One physical file, from the first segment to the seal.
+
+use bytes::{Bytes, BytesMut};
+
+use super::segment::Chunk;
+use super::{Origin, WriteSettings};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::FooterBuilder;
+use crate::handle::{JavaString, SegmentHandle, StreamHandle};
+use crate::id::{FileToken, Scope, SegmentId};
+use crate::store::{FlinkPath, Location, Upload};
+
+/// A chunk shorter than this is copied next to its neighbours: a buffer and a system call of its own cost more.
+const COALESCE_BYTES: usize = 16 << 10;
+/// How large such a copy grows before the next one starts.
+const COALESCED_BYTES_MAX: usize = 1 << 20;
+
+/// A file that still takes segments.
+pub(super) struct OpenFile {
+    location: Location,
+    token: FileToken,
+    footer: FooterBuilder,
+    /// Bytes of segments placed so far.
+    data_bytes: u64,
+    /// Bytes not yet handed to the store.
+    chunks: Vec<Bytes>,
+    tail: BytesMut,
+    /// Set when a long segment is streamed: bytes go to the store while they come.
+    upload: Option<Upload>,
+}
+
+/// Where a segment lies, in a file that is not yet durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// First byte.
+    pub offset: u64,
+    /// Length in bytes.
+    pub length: u64,
+    /// Who may name it.
+    pub scope: Scope,
+    /// Its id, which names the file.
+    pub id: SegmentId,
+}
+
+/// A file that is durable and never changes again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedFile {
+    /// Where it is.
+    pub path: FlinkPath,
+    /// Its length in bytes, footer included.
+    pub file_bytes: u64,
+    /// What its segments' ids begin with.
+    pub token: FileToken,
+}
+
+impl OpenFile {
+    pub(super) fn new(location: Location, token: FileToken) -> Self {
+        let (footer, chunks, tail) = (FooterBuilder::new(token), Vec::new(), BytesMut::new());
+        Self { location, token, footer, data_bytes: 0, chunks, tail, upload: None }
+    }
+
+    /// The file's length if it were sealed with one more segment.
+    pub(super) fn bytes_with(&self, length: u64, origin: &Origin) -> u64 {
+        let footer = self.footer.encoded_len_with(origin.checkpoint, origin.subtask);
+        self.data_bytes.saturating_add(length).saturating_add(footer)
+    }
+
+    /// Room for segments of `origin` below the cap.
+    pub(super) fn room(&self, origin: &Origin, settings: &WriteSettings) -> u64 {
+        settings.file_bytes_max.saturating_sub(self.bytes_with(0, origin))
+    }
+
+    pub(super) fn data_bytes(&self) -> u64 {
+        self.data_bytes
+    }
+
+    /// Places a segment behind those that are there. Doesn't look at the cap: the pool has.
+    pub(super) fn place(&mut self, chunk: Chunk, origin: &Origin) -> Placement {
+        let (length, crc32c) = (chunk.length, chunk.crc.value());
+        for bytes in chunk.bytes {
+            self.append(bytes);
+        }
+        self.record(length, crc32c, origin)
+    }
+
+    /// Adds bytes of a segment that is being streamed. Not cancel safe: dropped halfway, the file can't be used.
+    pub(super) async fn stream(&mut self, bytes: Bytes) -> Result<()> {
+        let upload = match &mut self.upload {
+            Some(upload) => upload,
+            none => none.insert(self.location.create_multipart().await?),
+        };
+        upload.write(bytes).await
+    }
+
+    /// Enters the segment whose bytes have all been added into the index.
+    pub(super) fn record(&mut self, length: u64, crc32c: u32, origin: &Origin) -> Placement {
+        let offset = self.data_bytes;
+        self.data_bytes += length;
+        let ordinal = self.footer.push(length, crc32c, origin.scope, origin.checkpoint, origin.subtask);
+        let id = SegmentId { file: self.token, ordinal, crc32c };
+        Placement { offset, length, scope: origin.scope, id }
+    }
+
+    fn append(&mut self, bytes: Bytes) {
+        if bytes.len() < COALESCE_BYTES {
+            if self.tail.len() + bytes.len() > COALESCED_BYTES_MAX {
+                self.chunks.push(self.tail.split().freeze());
+            }
+            self.tail.extend_from_slice(&bytes);
+        } else {
+            if !self.tail.is_empty() {
+                self.chunks.push(self.tail.split().freeze());
+            }
+            self.chunks.push(bytes);
+        }
+    }
+
+    /// Makes the file durable: its data, then its footer, in one write unless a segment was streamed into it.
+    ///
+    /// On an error nothing is left at the file's path as far as the store allows; the caller deletes it to be sure.
+    pub(super) async fn seal(mut self) -> Result<SealedFile> {
+        if !self.tail.is_empty() {
+            self.chunks.push(self.tail.split().freeze());
+        }
+        let footer = self.footer.encode();
+        let file_bytes = self.data_bytes + footer.len() as u64;
+        self.chunks.push(footer);
+        match self.upload {
+            None => self.location.create(self.chunks).await?,
+            Some(mut upload) => {
+                for chunk in self.chunks {
+                    upload.write(chunk).await?;
+                }
+                upload.complete().await?;
+            }
+        }
+        Ok(SealedFile { path: self.location.name().clone(), file_bytes, token: self.token })
+    }
+
+    /// Gives the file up: what was streamed is aborted.
+    pub(super) async fn abandon(self) -> Result<()> {
+        match self.upload {
+            Some(upload) => upload.abort().await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn location(&self) -> &Location {
+        &self.location
+    }
+}
+
+impl SealedFile {
+    /// The durable handle of a segment in this file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a placement in another file, or a path too long for Flink's format.
+    pub fn handle(&self, placement: &Placement) -> Result<StreamHandle> {
+        if placement.id.file != self.token {
+            let message = format!("segment {} does not lie in file {}", placement.id, self.path);
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        let text = |text: String| {
+            JavaString::new(&text).map_err(|e| Error::new(ErrorKind::Invalid, format!("path {text:?}: {e}")))
+        };
+        Ok(StreamHandle::Segment(SegmentHandle {
+            path: text(self.path.to_string())?,
+            offset: placement.offset,
+            size: placement.length,
+            scope: placement.scope,
+            id: text(placement.id.to_string())?,
+        }))
+    }
+}

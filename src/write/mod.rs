@@ -1,0 +1,57 @@
+//! The write path: `SegmentWriter -> FilePool -> OpenFile --seal--> SealedFile`.
+//!
+//! Bytes go down, handles come back as plain values. A handle that names a file can only be had from a
+//! [`SealedFile`], so it never names bytes that aren't durable (I1). Nothing here knows of checkpoints' lives.
+
+mod file;
+mod pool;
+mod segment;
+
+pub use file::{Placement, SealedFile};
+pub use pool::{FilePool, Sealed, Tokens};
+pub use segment::{Chunk, SegmentWriter, Written};
+
+use crate::id::{CheckpointId, Scope, Subtask};
+
+/// How segments are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteSettings {
+    /// Bytes of a physical file, footer included. Only a single segment that is larger than this may exceed it, in a
+    /// file of its own.
+    pub file_bytes_max: u64,
+    /// A chunk of at most this many bytes goes into the metadata instead of a file.
+    pub inline_bytes_max: u64,
+    /// Bytes that may go inline in all; past it small chunks are packed, too.
+    pub inline_bytes_total_max: u64,
+    /// A segment of unknown size is buffered up to this many bytes, then streamed into a file of its own.
+    pub buffer_bytes_max: u64,
+    /// Files being filled at once.
+    pub open_files_max: usize,
+    /// Files being uploaded at once; a writer waits for one to finish. Memory is bounded by
+    /// `(open_files_max + uploads_max) * file_bytes_max` and one buffer for each writer.
+    pub uploads_max: usize,
+}
+
+impl Default for WriteSettings {
+    fn default() -> Self {
+        Self {
+            file_bytes_max: 32 << 20,
+            inline_bytes_max: 20 << 10,
+            inline_bytes_total_max: 8 << 20,
+            buffer_bytes_max: 8 << 20,
+            open_files_max: 2,
+            uploads_max: 2,
+        }
+    }
+}
+
+/// Whose bytes a segment holds; the file's footer says it, so that a file explains itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    /// The checkpoint that first wrote it.
+    pub checkpoint: CheckpointId,
+    /// The subtask; `None` for what belongs to no single one.
+    pub subtask: Option<Subtask>,
+    /// Who may name it.
+    pub scope: Scope,
+}
