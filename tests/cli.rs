@@ -1,0 +1,190 @@
+//! The command as a user runs it: on real checkpoints, with what it prints and how it exits.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/flink")
+}
+
+fn drystone(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_drystone")).args(arguments).output().unwrap()
+}
+
+/// Runs on the fixtures, whose metadata names files below `/data/flink`.
+fn on_fixtures(arguments: &[&str]) -> Output {
+    let rebase = format!("--rebase=file:/data/flink={}", data().display());
+    drystone(&[arguments, &[rebase.as_str()]].concat())
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.code() != Some(2), "{}", stderr(output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn fixtures() -> Vec<PathBuf> {
+    let entries = fs::read_dir(data()).unwrap().map(|e| e.unwrap().path());
+    let mut found: Vec<_> = entries.filter(|path| path.join("expected.json").is_file()).collect();
+    found.sort();
+    assert!(found.len() >= 9, "fixtures are missing: {found:?}");
+    found
+}
+
+/// The directories of a fixture's checkpoints and savepoints, with their listings by Flink's own classes.
+fn checkpoints(fixture: &Path) -> Vec<(PathBuf, Value)> {
+    let text = fs::read_to_string(fixture.join("expected.json")).unwrap();
+    let expected: Value = serde_json::from_str(&text).unwrap();
+    let checkpoints = expected["checkpoints"].as_array().unwrap();
+    let directory = |c: &Value| fixture.join(c["metadataFile"].as_str().unwrap()).parent().unwrap().to_path_buf();
+    checkpoints.iter().map(|c| (directory(c), c.clone())).collect()
+}
+
+fn fixture(name: &str, checkpoint: &str) -> String {
+    let all = checkpoints(&data().join(name));
+    let found = all.iter().find(|(path, _)| path.file_name().unwrap().to_str().unwrap().starts_with(checkpoint));
+    found.unwrap().0.display().to_string()
+}
+
+/// Type, SHA-256 and length of every stream below a listing's operators, in order.
+fn contents(value: &Value, found: &mut Vec<(Value, Value)>) {
+    match value {
+        Value::Object(fields) => {
+            if let (Some(sha256), Some(length)) = (fields.get("contentSha256"), fields.get("contentLength")) {
+                found.push((sha256.clone(), length.clone()));
+            }
+            fields.values().for_each(|v| contents(v, found));
+        }
+        Value::Array(values) => values.iter().for_each(|v| contents(v, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn inspect_lists_what_flinks_own_classes_list() {
+    for fixture in fixtures() {
+        for (directory, expected) in checkpoints(&fixture) {
+            let listed = json(&on_fixtures(&["inspect", "--json", "--hash", directory.to_str().unwrap()]));
+            for field in ["checkpointId", "version", "masterStates", "operators"] {
+                // As text, so that the order of fields counts, too.
+                assert_eq!(listed[field].to_string(), expected[field].to_string(), "{field} of {}", directory.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn repacked_and_copied_checkpoints_have_the_same_contents_stream_by_stream() {
+    for fixture in fixtures() {
+        for (directory, expected) in checkpoints(&fixture) {
+            let mut before = Vec::new();
+            contents(&expected["operators"], &mut before);
+            for how in [["repack", "--inline-threshold=20kb"], ["repack", "--inline-threshold=0"], ["copy", "--read-memory=1mb"]] {
+                let to = tempfile::tempdir().unwrap();
+                let (from, destination) = (directory.to_str().unwrap(), to.path().to_str().unwrap());
+                let report = json(&on_fixtures(&[how[0], "--json", how[1], from, destination]));
+                let new = report["destination"].as_str().unwrap();
+                let mut after = Vec::new();
+                contents(&json(&drystone(&["inspect", "--json", "--hash", new]))["operators"], &mut after);
+                assert_eq!(before, after, "{how:?} of {}", directory.display());
+                let verified = drystone(&["verify", new]);
+                assert_eq!(verified.status.code(), Some(0), "{}", stdout(&verified));
+            }
+        }
+    }
+}
+
+#[test]
+fn verify_counts_what_it_cannot_check() {
+    let output = on_fixtures(&["verify", "--json", &fixture("v2-rocksdb-plain", "chk-3")]);
+    assert_eq!(output.status.code(), Some(0));
+    let result = json(&output);
+    assert_eq!(result["streamsChecked"], 0);
+    assert_eq!(result["streamsUnchecked"], result["streams"]);
+    assert_eq!(result["metadataChecked"], false);
+}
+
+#[test]
+fn a_missing_file_is_bad_and_named_with_its_operator_and_subtask() {
+    let to = tempfile::tempdir().unwrap();
+    let source = fixture("v2-rocksdb-plain", "chk-3");
+    let report = json(&on_fixtures(&["copy", "--json", &source, to.path().to_str().unwrap()]));
+    let new = PathBuf::from(report["destination"].as_str().unwrap().trim_start_matches("file:"));
+    let shared = fs::read_dir(new.join("shared")).unwrap().next().unwrap().unwrap().path();
+    fs::remove_file(&shared).unwrap();
+    let output = drystone(&["verify", new.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let (text, name) = (stdout(&output), shared.file_name().unwrap().to_str().unwrap().to_string());
+    assert!(text.contains(&name) && text.contains("operator 96eed58e350a66c179f06330f5425345 subtask"), "{text}");
+}
+
+#[test]
+fn a_moved_checkpoint_is_told_which_rebase_finds_its_files() {
+    let source = fixture("v2-rocksdb-plain", "chk-3");
+    let hint = format!("--rebase file:/data/flink=file:{}", data().display());
+    assert!(stdout(&drystone(&["inspect", &source])).contains(&hint));
+    let to = tempfile::tempdir().unwrap();
+    let repacked = drystone(&["repack", &source, to.path().to_str().unwrap()]);
+    assert_eq!(repacked.status.code(), Some(2));
+    assert!(stderr(&repacked).contains(&hint), "{}", stderr(&repacked));
+    assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_job_directory_is_listed_checkpoint_by_checkpoint() {
+    let chk = fixture("v2-rocksdb-plain", "chk-3");
+    let job = Path::new(&chk).parent().unwrap().to_str().unwrap();
+    let listed = json(&on_fixtures(&["inspect", "--json", job]));
+    let ids: Vec<_> = listed["checkpoints"].as_array().unwrap().iter().map(|c| c["checkpointId"].clone()).collect();
+    assert_eq!(ids, [1, 2, 3]);
+    let text = stdout(&on_fixtures(&["inspect", job]));
+    assert!(["chk-1", "chk-2", "chk-3"].iter().all(|name| text.contains(name)), "{text}");
+}
+
+#[test]
+fn what_is_no_checkpoint_is_said_with_its_path() {
+    let empty = tempfile::tempdir().unwrap();
+    for command in ["inspect", "verify"] {
+        let output = drystone(&[command, empty.path().to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(empty.path().to_str().unwrap()), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_bad_option_is_named_with_what_is_allowed() {
+    let source = fixture("v2-hashmap-plain", "chk-1");
+    let to = tempfile::tempdir().unwrap();
+    let to = to.path().to_str().unwrap();
+    for (option, words) in [
+        ("--max-file-size=32mib", ["32mib", "mebibytes"]),
+        ("--max-file-size=1kb", ["--max-file-size", "64 kb"]),
+        ("--inline-threshold=2mb", ["--inline-threshold", "1 mb"]),
+        ("--rebase=nonsense", ["FROM=TO", "rebase"]),
+        ("--job-id=xyz", ["xyz", "32"]),
+    ] {
+        let output = drystone(&["repack", &source, to, option]);
+        assert_eq!(output.status.code(), Some(2), "{option}");
+        assert!(words.iter().all(|word| stderr(&output).contains(word)), "{option}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_relative_path_is_meant_from_the_working_directory() {
+    let output = Command::new(env!("CARGO_BIN_EXE_drystone"))
+        .current_dir(data())
+        .args(["verify", "v2-hashmap-inline/ckpt/00f1f1f1f1f1f1f1f841b03733b2f062/chk-1/_metadata"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}

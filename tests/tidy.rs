@@ -1,0 +1,177 @@
+//! The house rules that a compiler doesn't know: who may use whom, and how files begin.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each module of the library, what it may use, and whether it may do I/O. The order is that of the layers.
+const MODULES: [(&str, &[&str], bool); 11] = [
+    ("id", &[], false),
+    ("error", &[], false),
+    ("config", &["error"], false),
+    ("handle", &["id"], false),
+    ("format", &["error", "handle", "id"], false),
+    ("store", &["error", "id"], true),
+    ("write", &["error", "format", "handle", "id", "store"], true),
+    ("read", &["error", "format", "handle", "id", "store"], true),
+    ("verify", &["error", "format", "handle", "id", "read", "store"], true),
+    ("repack", &["error", "format", "handle", "id", "read", "store", "verify", "write"], true),
+    ("inspect", &["error", "format", "handle", "id", "read", "store", "write"], true),
+];
+
+/// Crates that have one home: named in no other module of the library.
+const HOMES: [(&str, &str); 3] = [("object_store", "store"), ("url", "store"), ("crc_fast", "format")];
+
+/// What only code that does I/O may name.
+const ASYNCHRONOUS: [&str; 4] = ["tokio", "futures", "async fn", "std::fs"];
+
+const LINES_MAX: usize = 500;
+
+fn sources(below: &str) -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut waiting = vec![root.join(below)];
+    let mut files = Vec::new();
+    while let Some(path) = waiting.pop() {
+        for entry in fs::read_dir(&path).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && !["target", "data", "corpus", "artifacts"].contains(&name.as_str()) {
+                waiting.push(path);
+            } else if name.ends_with(".rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                files.push((path.strip_prefix(root).unwrap().to_path_buf(), text));
+            }
+        }
+    }
+    assert!(!files.is_empty(), "no sources below {below}");
+    files.sort();
+    files
+}
+
+/// Code lines: no comments, and nothing of an inline test module.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let tests = text.find("#[cfg(test)]").unwrap_or(text.len());
+    text[..tests].lines().enumerate().map(|(n, line)| (n + 1, line)).filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+fn module_of(path: &Path) -> String {
+    let below = path.strip_prefix("src").unwrap();
+    let first = below.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
+    first.trim_end_matches(".rs").to_string()
+}
+
+/// The library's own modules that a line names.
+fn modules_named(line: &str) -> Vec<String> {
+    let names = line.match_indices("crate::").map(|(at, found)| {
+        let rest = &line[at + found.len()..];
+        rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>()
+    });
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+fn names_word(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + word.len()..].chars().next();
+        !before.is_some_and(|c| c.is_alphanumeric() || c == '_') && !after.is_some_and(|c| c.is_alphanumeric() || c == '_')
+    })
+}
+
+fn report(broken: Vec<String>) {
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn modules_use_only_the_layers_below() {
+    let mut broken = Vec::new();
+    for (path, text) in sources("src") {
+        let module = module_of(&path);
+        if ["lib", "bin"].contains(&module.as_str()) {
+            continue;
+        }
+        let Some((_, may_use, may_wait)) = MODULES.iter().find(|(name, ..)| *name == module) else {
+            broken.push(format!("{}: module {module} is not in the table of layers", path.display()));
+            continue;
+        };
+        for (number, line) in code(&text) {
+            for named in modules_named(line) {
+                if named != module && !may_use.contains(&named.as_str()) {
+                    broken.push(format!("{}:{number}: {module} must not use {named}", path.display()));
+                }
+            }
+            for word in ASYNCHRONOUS.iter().filter(|word| !may_wait && names_word(line, word)) {
+                broken.push(format!("{}:{number}: {module} is pure and must not name {word}", path.display()));
+            }
+        }
+    }
+    report(broken);
+}
+
+#[test]
+fn each_foreign_crate_has_one_home() {
+    let mut broken = Vec::new();
+    for (path, text) in sources("src") {
+        let module = module_of(&path);
+        for (number, line) in code(&text) {
+            for (name, home) in HOMES.iter().filter(|(name, home)| *home != module && line.contains(&format!("{name}::"))) {
+                broken.push(format!("{}:{number}: only {home} may name {name}", path.display()));
+            }
+        }
+    }
+    report(broken);
+}
+
+#[test]
+fn the_command_uses_the_public_interface_only() {
+    // The binary is a crate of its own, so it can't see more; but it must not include the library's files either.
+    for (path, text) in sources("src/bin") {
+        assert!(!text.contains("#[path"), "{}: includes a file of the library", path.display());
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let broken = ["src", "tests", "benches"].iter().flat_map(|below| sources(below)).filter(|(_, t)| !t.starts_with("//!"));
+    report(broken.map(|(path, _)| format!("{}: begins without //!", path.display())).collect());
+}
+
+#[test]
+fn files_stay_short_and_well_named() {
+    let mut broken = Vec::new();
+    for (path, text) in ["src", "tests", "benches"].iter().flat_map(|below| sources(below)) {
+        let lines = text.lines().count();
+        if lines > LINES_MAX {
+            broken.push(format!("{}: {lines} lines; {LINES_MAX} are allowed", path.display()));
+        }
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if ["util", "utils", "helper", "helpers", "common", "misc"].contains(&name.as_str()) {
+            broken.push(format!("{}: the name says nothing", path.display()));
+        }
+    }
+    report(broken);
+}
+
+#[test]
+fn nothing_unfinished_or_unpredictable_is_left() {
+    let forbidden = [
+        ("todo!(", "finish it"),
+        ("unimplemented!(", "finish it"),
+        ("dbg!(", "remove it"),
+        (".unwrap()", "return an error that names the thing"),
+        ("thread::sleep", "nothing waits by the clock"),
+        ("SystemTime::now", "time is passed in"),
+        ("Instant::now", "time is passed in"),
+        ("thread_rng", "randomness is passed in"),
+    ];
+    let mut broken = Vec::new();
+    for (path, text) in sources("src") {
+        for (number, line) in code(&text) {
+            for (word, advice) in forbidden.iter().filter(|(word, _)| line.contains(word)) {
+                broken.push(format!("{}:{number}: {word}: {advice}", path.display()));
+            }
+            if line.contains("select! {") && !text.contains("biased;") {
+                broken.push(format!("{}:{number}: select! without biased; takes a random branch", path.display()));
+            }
+        }
+    }
+    report(broken);
+}
