@@ -4,6 +4,8 @@
 //! given; checks each count and length against what is left before it allocates. `design/format.md` has the byte maps
 //! of our own parts and the rules for Flink's.
 
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod channel;
 pub mod checksum;
 pub mod footer;
