@@ -1,5 +1,7 @@
 //! The house rules that a compiler doesn't know: who may use whom, and how files begin.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -50,7 +52,11 @@ fn sources(below: &str) -> Vec<(PathBuf, String)> {
 /// Code lines: no comments, and nothing of an inline test module.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let tests = text.find("#[cfg(test)]").unwrap_or(text.len());
-    text[..tests].lines().enumerate().map(|(n, line)| (n + 1, line)).filter(|(_, line)| !line.trim_start().starts_with("//"))
+    text[..tests]
+        .lines()
+        .enumerate()
+        .map(|(n, line)| (n + 1, line))
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 
 fn module_of(path: &Path) -> String {
@@ -72,7 +78,8 @@ fn names_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         let before = line[..at].chars().next_back();
         let after = line[at + word.len()..].chars().next();
-        !before.is_some_and(|c| c.is_alphanumeric() || c == '_') && !after.is_some_and(|c| c.is_alphanumeric() || c == '_')
+        !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
+            && !after.is_some_and(|c| c.is_alphanumeric() || c == '_')
     })
 }
 
@@ -112,7 +119,9 @@ fn each_foreign_crate_has_one_home() {
     for (path, text) in sources("src") {
         let module = module_of(&path);
         for (number, line) in code(&text) {
-            for (name, home) in HOMES.iter().filter(|(name, home)| *home != module && line.contains(&format!("{name}::"))) {
+            for (name, home) in
+                HOMES.iter().filter(|(name, home)| *home != module && line.contains(&format!("{name}::")))
+            {
                 broken.push(format!("{}:{number}: only {home} may name {name}", path.display()));
             }
         }
@@ -130,7 +139,8 @@ fn the_command_uses_the_public_interface_only() {
 
 #[test]
 fn every_file_says_what_it_is() {
-    let broken = ["src", "tests", "benches"].iter().flat_map(|below| sources(below)).filter(|(_, t)| !t.starts_with("//!"));
+    let broken =
+        ["src", "tests", "benches"].iter().flat_map(|below| sources(below)).filter(|(_, t)| !t.starts_with("//!"));
     report(broken.map(|(path, _)| format!("{}: begins without //!", path.display())).collect());
 }
 

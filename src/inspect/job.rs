@@ -2,8 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Properties, PropertiesRead};
-use crate::read::{Checkpoint, State};
-use crate::repack::Totals;
+use crate::read::{Checkpoint, State, Totals};
 use crate::store::{FlinkPath, Stores, names};
 
 /// A directory of a job's checkpoints, or of savepoints.
@@ -50,7 +49,7 @@ pub async fn inspect_job(stores: &Stores, path: &FlinkPath) -> Result<JobDirecto
         let Some(name) = entry.file_name() else { continue };
         let number = names::parse_checkpoint_directory(name);
         if number.is_some() || names::is_savepoint_directory(name) {
-            found.push((number.is_none(), number, entry));
+            found.push((number.is_none(), number, directory.real().join(name)?));
         }
     }
     if found.is_empty() {
@@ -77,7 +76,7 @@ async fn figures(stores: &Stores, directory: &FlinkPath) -> Result<CheckpointFig
             PropertiesRead::Known(properties) => Some(properties),
             _ => None,
         },
-        totals: Totals::of(&checkpoint.bytes, &state),
+        totals: Totals::of(&checkpoint, &state),
         has_trailer: checkpoint.decoded.trailer.is_some(),
     })
 }

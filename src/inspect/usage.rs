@@ -7,8 +7,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use crate::error::{ErrorKind, Result};
 use crate::handle::{JavaString, OperatorSubtasks};
 use crate::id::OperatorId;
-use crate::read::{Checkpoint, Content, ReadLimits, State};
-use crate::repack::Totals;
+use crate::read::{Checkpoint, Content, ReadLimits, State, Totals};
 use crate::store::{FlinkPath, Rebase, Stores};
 
 /// What a checkpoint is made of.
@@ -115,7 +114,7 @@ impl Inspection {
 pub async fn inspect(stores: &Stores, path: &FlinkPath, limits: &ReadLimits) -> Result<Inspection> {
     let checkpoint = Checkpoint::load(stores, path).await?;
     let state = State::of(stores, &checkpoint).await?;
-    let totals = Totals::of(&checkpoint.bytes, &state);
+    let totals = Totals::of(&checkpoint, &state);
     let files = usages(&state, limits).await?;
     let missing = files.iter().find(|f| f.file_bytes.is_none());
     let moved = match missing {

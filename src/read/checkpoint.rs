@@ -38,7 +38,8 @@ impl Checkpoint {
             (Some(names::METADATA), Some(parent)) => parent,
             _ => path.clone(),
         };
-        let directory = stores.locate_real(&directory)?;
+        // A path that the rebase rules leave no name for is taken for a name itself.
+        let directory = stores.locate_real(&directory).or_else(|_| stores.locate(&directory))?;
         let metadata = directory.join(names::METADATA)?;
         let bytes = metadata.read_all(METADATA_BYTES_MAX).await.map_err(|e| match e.kind() {
             ErrorKind::NotFound => Error::new(

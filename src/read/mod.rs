@@ -10,6 +10,7 @@ mod moved;
 mod plan;
 mod state;
 mod stream;
+mod totals;
 
 pub use checkpoint::{Checkpoint, METADATA_BYTES_MAX};
 pub use fetch::{Fetched, Fetches, fetches};
@@ -17,3 +18,4 @@ pub use moved::suggest_rebase;
 pub use plan::{Fetch, Piece, ReadLimits, Wanted, plan};
 pub use state::{Content, State, StateFile, StateStream};
 pub use stream::{HandleStream, open_handle};
+pub use totals::Totals;

@@ -10,11 +10,9 @@ mod rewrite;
 mod target;
 mod transfer;
 
-use bytes::Bytes;
-
 use crate::error::Result;
 use crate::id::JobId;
-use crate::read::{Checkpoint, Content, ReadLimits, State};
+use crate::read::{Checkpoint, ReadLimits, State, Totals};
 use crate::store::{FlinkPath, Stores};
 use crate::write::{Tokens, WriteSettings};
 
@@ -56,41 +54,6 @@ pub struct Report {
     pub before: Totals,
     /// The result.
     pub after: Totals,
-}
-
-/// A checkpoint in a few figures.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Streams with state, inline ones included.
-    pub streams: u64,
-    /// Streams that are inline.
-    pub inline_streams: u64,
-    /// Bytes of state, as the handles say.
-    pub state_bytes: u64,
-    /// Files that the metadata names.
-    pub files: u64,
-    /// Bytes of the metadata.
-    pub metadata_bytes: u64,
-}
-
-impl Totals {
-    /// Counts a checkpoint's streams and files.
-    pub fn of(metadata: &Bytes, state: &State) -> Self {
-        let mut totals =
-            Self { files: state.files.len() as u64, metadata_bytes: metadata.len() as u64, ..Self::default() };
-        for stream in &state.streams {
-            totals.state_bytes += stream.content.size();
-            match stream.content {
-                Content::Inline(_) => {
-                    totals.streams += 1;
-                    totals.inline_streams += 1;
-                }
-                Content::File(_) => totals.streams += 1,
-                Content::Placeholder => {}
-            }
-        }
-        totals
-    }
 }
 
 /// Writes the checkpoint at `source` into `destination/<job id>/chk-N/`, its state packed into few physical files.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::target::{self, Prepared, Target};
-use super::{Options, Phase, Progress, Report, Source, Totals, copy, pack};
+use super::{Options, Phase, Progress, Report, Source, copy, pack};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, NamedFile, Trailer};
 use crate::handle::{CheckpointMetadata, JavaString};
-use crate::read::{Checkpoint, Content, State};
+use crate::read::{Checkpoint, Content, State, Totals};
 use crate::store::{FlinkPath, Stores};
 use crate::verify::{Audit, refuse, verify};
 
@@ -37,7 +37,7 @@ pub(super) async fn run(
 ) -> Result<Report> {
     let checkpoint = Checkpoint::load(stores, source).await?;
     let state = check_source(stores, &checkpoint, options).await?;
-    let before = Totals::of(&checkpoint.bytes, &state);
+    let before = Totals::of(&checkpoint, &state);
     let target = match Target::prepare(stores, &checkpoint, destination, options).await? {
         Prepared::Ready(target) => target,
         Prepared::Complete(directory) => {
@@ -94,7 +94,7 @@ async fn check_complete(
         return Err(Error::new(ErrorKind::Damaged, finding.to_string()));
     }
     let checkpoint = Checkpoint::load(stores, directory).await?;
-    Ok(Totals::of(&checkpoint.bytes, &State::of(stores, &checkpoint).await?))
+    Ok(Totals::of(&checkpoint, &State::of(stores, &checkpoint).await?))
 }
 
 /// Writes the files, then reads them back, then commits. On an error the caller discards the target.
@@ -126,7 +126,7 @@ async fn write(
     let result = Checkpoint { directory: target.directory.clone(), bytes: bytes.clone(), decoded };
     let state = read_back(stores, source, &result, &draft, options, progress).await?;
     target.commit(bytes.clone()).await?;
-    Ok(Totals::of(&bytes, &state))
+    Ok(Totals::of(&result, &state))
 }
 
 /// Reads every byte of the result and compares it, stream by stream, with what was read from the source.

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use drystone::config::MemorySize;
-use drystone::repack::{Options, Report, Totals};
+use drystone::read::Totals;
+use drystone::repack::{Options, Report};
 use drystone::write::WriteSettings;
 use serde_json::{Value, json};
 
