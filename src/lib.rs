@@ -1,5 +1,4 @@
-//! Drystone packs the many small state files of a stream processor's checkpoint into a few physical files, in Apache
-//! Flink's own on-disk format.
+#![doc = include_str!("../README.md")]
 
 pub mod config;
 pub mod error;
