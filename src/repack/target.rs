@@ -12,6 +12,8 @@ use crate::store::{FlinkPath, Location, Stores, names};
 /// run notices when another has taken its place.
 const MARKER: &str = "_drystone-unfinished";
 
+const TICKET_BYTES_MAX: u64 = 1024;
+
 /// The directory of the new checkpoint, taken by this run.
 pub(super) struct Target {
     pub(super) directory: Location,
@@ -38,8 +40,7 @@ impl Target {
         destination: &FlinkPath,
         options: &Options,
     ) -> Result<Prepared> {
-        // What is written must name real places: no rebase applies to the destination.
-        let mut directory = stores.clone().with_rebase(Vec::new()).locate_real(destination)?;
+        let mut directory = stores.locate_real(destination)?;
         refuse_inside(checkpoint, &directory).await?;
         let mut made = Vec::new();
         if !directory.is_local_directory().await? {
@@ -75,10 +76,15 @@ impl Target {
         let leftovers_removed = found.len().saturating_sub(1);
         empty(&directory).await?;
         let ticket = Bytes::from(format!("{:016x}\n", (options.tokens)()));
-        marker.create(vec![ticket.clone()]).await.map_err(|e| match e.kind() {
-            ErrorKind::Conflict => conflict(format!("another run is writing to {}", directory.name())),
-            _ => e,
-        })?;
+        match marker.create(vec![ticket.clone()]).await {
+            // The store client may have met its own first try.
+            Err(e) if e.kind() == ErrorKind::Conflict => {
+                if marker.read_all(TICKET_BYTES_MAX).await? != ticket {
+                    return Err(conflict(format!("another run is writing to {}", directory.name())));
+                }
+            }
+            put => put?,
+        }
         Ok(Prepared::Ready(Self { directory, made, leftovers_removed, ticket }))
     }
 
@@ -90,7 +96,7 @@ impl Target {
     /// 4. The marker goes.
     pub(super) async fn commit(&self, metadata: Bytes) -> Result<()> {
         let marker = self.directory.join(MARKER)?;
-        if marker.read_all(1024).await? != self.ticket {
+        if marker.read_all(TICKET_BYTES_MAX).await? != self.ticket {
             let message = format!("another run has taken over {}", self.directory.name());
             return Err(Error::new(ErrorKind::Conflict, message));
         }
@@ -169,7 +175,7 @@ async fn refuse_inside(checkpoint: &Checkpoint, destination: &Location) -> Resul
     };
     let (inside, outside) = (destination.canonical().await?, guarded.canonical().await?);
     if inside.is_within(&outside) {
-        let message = format!("the destination {} lies inside the source {}", destination.name(), guarded.name());
+        let message = format!("the destination {} lies inside the source {}", destination.real(), guarded.real());
         return Err(Error::new(ErrorKind::Invalid, message));
     }
     Ok(())

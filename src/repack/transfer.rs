@@ -38,17 +38,19 @@ pub(super) async fn run(
     let checkpoint = Checkpoint::load(stores, source).await?;
     let state = check_source(stores, &checkpoint, options).await?;
     let before = Totals::of(&checkpoint, &state);
-    let target = match Target::prepare(stores, &checkpoint, destination, options).await? {
+    // What is written names real places: no rebase applies to the destination.
+    let plain = stores.clone().with_rebase(Vec::new());
+    let target = match Target::prepare(&plain, &checkpoint, destination, options).await? {
         Prepared::Ready(target) => target,
         Prepared::Complete(directory) => {
-            let after = check_complete(stores, directory.name(), options, progress).await?;
+            let after = check_complete(&plain, directory.name(), options, progress).await?;
             target::finish(&directory).await?;
             let destination = directory.name().clone();
             return Ok(Report { destination, leftovers_removed: 0, already_complete: true, before, after });
         }
     };
     let source = Source { checkpoint: &checkpoint, state: &state };
-    match write(stores, &source, &target, options, progress, how).await {
+    match write(&plain, &source, &target, options, progress, how).await {
         Ok(after) => Ok(Report {
             destination: target.directory.name().clone(),
             leftovers_removed: target.leftovers_removed,
@@ -138,8 +140,7 @@ async fn read_back(
     options: &Options,
     progress: &Progress<'_>,
 ) -> Result<State> {
-    // The new paths are real ones: no rebase applies to them.
-    let state = State::of(&stores.clone().with_rebase(Vec::new()), result).await?;
+    let state = State::of(stores, result).await?;
     let mut audit = Audit::new(result.directory.name(), result.directory.name());
     audit.metadata(&result.bytes);
     audit.state(result, &state);

@@ -2,12 +2,15 @@
 
 use std::process::ExitCode;
 
-use drystone::verify::{Finding, Verification, verify};
+use drystone::verify::{FINDINGS_MAX, Finding, Verification, verify};
 use serde_json::{Value, json};
 
 use crate::args::{self, VerifyArguments};
 use crate::output;
 use crate::progress::Bar;
+
+/// More are for machines to read.
+const FINDINGS_SHOWN: usize = 20;
 
 pub async fn run(arguments: VerifyArguments) -> anyhow::Result<ExitCode> {
     let (stores, path) = (arguments.common.stores()?, args::path(&arguments.path)?);
@@ -15,22 +18,28 @@ pub async fn run(arguments: VerifyArguments) -> anyhow::Result<ExitCode> {
         let bar = Bar::new(arguments.common.json);
         verify(&stores, &path, &arguments.common.limits(), &|done, total| bar.show("reading", done, total)).await?
     };
+    let hint = match result.is_sound() {
+        true => None,
+        false => crate::inspect::moved_hint(&stores, &path).await,
+    };
     if arguments.common.json {
-        output::print_json(&as_json(&result))?;
+        output::print_json(&as_json(&result, hint.as_deref()))?;
     } else {
-        output::print(&as_text(&result))?;
+        output::print(&as_text(&result, hint.as_deref()))?;
     }
     Ok(if result.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(crate::BAD) })
 }
 
-fn as_text(result: &Verification) -> String {
+fn as_text(result: &Verification, hint: Option<&str>) -> String {
     let mut text = String::new();
-    for finding in &result.findings {
+    for finding in result.findings.iter().take(FINDINGS_SHOWN) {
         text += &format!("BAD {finding}\n");
     }
-    if result.findings_dropped > 0 {
-        text += &format!("BAD and {} more\n", result.findings_dropped);
+    let more = result.findings.len().saturating_sub(FINDINGS_SHOWN) as u64 + result.findings_dropped;
+    if more > 0 {
+        text += &format!("BAD and {more} more (--json lists up to {FINDINGS_MAX})\n");
     }
+    text += &hint.map_or_else(String::new, |hint| format!("{hint}\n"));
     let counts = &result.counts;
     let verdict = if result.is_sound() { "ok" } else { "bad" };
     text += &format!(
@@ -50,7 +59,7 @@ fn as_text(result: &Verification) -> String {
     text
 }
 
-fn as_json(result: &Verification) -> Value {
+fn as_json(result: &Verification, hint: Option<&str>) -> Value {
     let counts = &result.counts;
     json!({
         "checkpoint": result.checkpoint.to_string(),
@@ -64,6 +73,7 @@ fn as_json(result: &Verification) -> Value {
         "streamsUnchecked": counts.streams_unchecked,
         "footersChecked": counts.footers,
         "metadataChecked": counts.trailer,
+        "hint": hint,
     })
 }
 
