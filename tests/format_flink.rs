@@ -53,7 +53,7 @@ fn assert_inline(handle: &StreamHandle, name: &str, bytes: &[u8]) {
 #[test]
 fn every_file_is_written_as_it_was_read() {
     let files = fixtures::all();
-    assert_eq!(files.len(), 14 + 23);
+    assert_eq!(files.len(), 14 + 28);
     for (name, bytes) in files {
         let decoded = decode(bytes.clone()).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert!(decoded.rest.is_empty() && decoded.trailer.is_none(), "{name}");
@@ -236,7 +236,7 @@ fn streams_are_those_that_flink_lists() {
             checkpoints += 1;
         }
     }
-    assert_eq!(checkpoints, 23);
+    assert_eq!(checkpoints, 28);
 }
 
 fn assert_checkpoint(metadata: &CheckpointMetadata, expected: &Value) {
