@@ -39,7 +39,7 @@ impl Fetched {
 
 /// Reads all of `plan` from `files`, in order.
 pub fn fetches(files: Arc<Vec<Location>>, plan: Vec<Fetch>, limits: &ReadLimits) -> Fetches {
-    let permits_max = u32::try_from(limits.memory_bytes_max.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX >> 4).max(1);
+    let permits_max = u32::try_from(limits.memory_bytes_max / PERMIT_BYTES).unwrap_or(u32::MAX >> 4).max(1);
     let memory = Arc::new(Semaphore::new(permits_max as usize));
     let in_order = stream::iter(plan).then(move |fetch| {
         let memory = memory.clone();

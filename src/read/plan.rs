@@ -31,7 +31,7 @@ pub struct Wanted {
     pub file: usize,
     /// First byte.
     pub offset: u64,
-    /// Length in bytes; nothing is read for a length of 0.
+    /// Length in bytes; nothing is read for a length of 0, nor beyond what 64 bits can count.
     pub length: u64,
 }
 
@@ -57,71 +57,53 @@ pub struct Piece {
     pub last: bool,
 }
 
-/// The reads that bring every byte of every wanted range, each byte once (but for overlaps of more than two reads).
+/// The reads that bring every byte of every wanted range, each byte once.
 ///
-/// Reads come sorted by file and offset; the pieces of one wanted range come in order.
+/// Reads come sorted by file and offset; the pieces of one wanted range come in order. Takes time and memory by the
+/// number of reads, so compare a length that nobody has checked with the file's before.
 pub fn plan(wanted: &[Wanted], limits: &ReadLimits) -> Vec<Fetch> {
-    let mut order: Vec<usize> = (0..wanted.len()).filter(|&i| wanted[i].length > 0).collect();
+    let mut order: Vec<usize> = (0..wanted.len()).filter(|&i| end_of(&wanted[i]) > wanted[i].offset).collect();
     order.sort_by_key(|&i| (wanted[i].file, wanted[i].offset, wanted[i].length));
     let mut fetches = Vec::new();
-    let mut run: Vec<usize> = Vec::new();
+    let mut run_start = 0;
     let mut run_end = 0;
-    for i in order {
+    for (position, &i) in order.iter().enumerate() {
         let want = wanted[i];
-        let joins = run
-            .last()
-            .is_some_and(|&last| wanted[last].file == want.file && want.offset <= run_end + limits.gap_bytes_max);
+        let joins = order[run_start..position].last().is_some_and(|&before| {
+            wanted[before].file == want.file && want.offset <= u64::saturating_add(run_end, limits.gap_bytes_max)
+        });
         if !joins {
-            cut(wanted, &run, limits, &mut fetches);
-            run.clear();
-            run_end = 0;
+            cut(wanted, &order[run_start..position], limits, &mut fetches);
+            (run_start, run_end) = (position, 0);
         }
-        run.push(i);
-        run_end = run_end.max(want.offset.saturating_add(want.length));
+        run_end = run_end.max(end_of(&want));
     }
-    cut(wanted, &run, limits, &mut fetches);
+    cut(wanted, &order[run_start..], limits, &mut fetches);
     fetches
+}
+
+fn end_of(want: &Wanted) -> u64 {
+    want.offset.saturating_add(want.length)
 }
 
 /// Cuts a run of neighbouring ranges into reads; a cut falls between two ranges where one ends nearby.
 fn cut(wanted: &[Wanted], run: &[usize], limits: &ReadLimits, fetches: &mut Vec<Fetch>) {
-    let end_of = |i: usize| wanted[i].offset.saturating_add(wanted[i].length);
-    let step = limits.range_bytes_max.max(1);
-    let mut open: &[usize] = run;
-    let Some(&first) = open.first() else { return };
-    let mut at = wanted[first].offset;
-    let run_end = run.iter().map(|&i| end_of(i)).max().unwrap_or(at);
-    while at < run_end {
-        let bound = at.saturating_add(step).min(run_end);
+    let mut waiting = run.iter().copied().peekable();
+    // Ranges that a read has come to and that aren't all read, by their offsets.
+    let mut open: Vec<usize> = Vec::new();
+    let mut read_to = 0;
+    while let Some(&first) = open.first().or(waiting.peek()) {
+        let start = wanted[first].offset.max(read_to);
+        let bound = start.saturating_add(limits.range_bytes_max.max(1));
+        open.extend(std::iter::from_fn(|| waiting.next_if(|&i| wanted[i].offset < bound)));
         // Prefer to stop at the end of the last range that fits whole, so that it needn't be put together again.
-        let whole = open.iter().map(|&i| end_of(i)).filter(|&e| e > at && e <= bound).max();
-        let cut_inside = open.iter().any(|&i| wanted[i].offset < bound && end_of(i) > bound);
-        let end = if cut_inside { whole.unwrap_or(bound) } else { bound };
-        let overlapping = open.iter().take_while(|&&i| wanted[i].offset < end);
-        let mut pieces = Vec::new();
-        for &i in overlapping {
-            let (start, stop) = (wanted[i].offset.max(at), end_of(i).min(end));
-            if start < stop {
-                let within = (start - at) as usize..(stop - at) as usize;
-                pieces.push(Piece { wanted: i, within, last: stop == end_of(i) });
-            }
-        }
-        if let (Some(low), Some(high)) =
-            (pieces.iter().map(|p| p.within.start).min(), pieces.iter().map(|p| p.within.end).max())
-        {
-            // A read starts and ends at wanted bytes.
-            for piece in &mut pieces {
-                piece.within = piece.within.start - low..piece.within.end - low;
-            }
-            let range = at + low as u64..at + high as u64;
-            fetches.push(Fetch { file: wanted[first].file, range, pieces });
-        }
-        at = end;
-        while let Some((&i, rest)) = open.split_first() {
-            if end_of(i) > at {
-                break;
-            }
-            open = rest;
-        }
+        let end = open.iter().map(|&i| end_of(&wanted[i])).filter(|&end| end <= bound).max().unwrap_or(bound);
+        let pieces = open.iter().filter(|&&i| wanted[i].offset < end).map(|&i| {
+            let (from, to) = (wanted[i].offset.max(start), end_of(&wanted[i]).min(end));
+            Piece { wanted: i, within: (from - start) as usize..(to - start) as usize, last: to == end_of(&wanted[i]) }
+        });
+        fetches.push(Fetch { file: wanted[first].file, range: start..end, pieces: pieces.collect() });
+        open.retain(|&i| end_of(&wanted[i]) > end);
+        read_to = end;
     }
 }

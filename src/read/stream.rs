@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::{self, Stream, StreamExt};
+use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 
 use super::fetch::{Fetched, Fetches, fetches};
 use super::plan::{ReadLimits, Wanted, plan};
@@ -34,15 +34,46 @@ pub fn open_handle(files: &[StateFile], stream: &StateStream, limits: &ReadLimit
             Error::new(ErrorKind::Invalid, format!("a stream in file number {} of {}", wanted.file, files.len()));
         return stream::once(std::future::ready(Err(error))).boxed();
     };
+    let context = format!("{} in {} at offset {}", stream.place, file.location.real(), wanted.offset);
+    let (file, id, limits) = (file.clone(), stream.id, *limits);
+    stream::once(async move {
+        match check_length(&file, &wanted, id, &limits).await {
+            Ok(()) => Ok(read(&file, wanted, id, &limits, context)),
+            Err(error) => Err(error.context(context)),
+        }
+    })
+    .try_flatten()
+    .boxed()
+}
+
+/// Looks at the file beforehand where reading would be too late: a length that is only claimed may be too much to plan
+/// for, and of no bytes none would be read.
+async fn check_length(file: &StateFile, wanted: &Wanted, id: Option<SegmentId>, limits: &ReadLimits) -> Result<()> {
+    if (1..=limits.range_bytes_max).contains(&wanted.length) {
+        return Ok(());
+    }
+    let (size, Wanted { offset, length, .. }) = (file.location.size().await?, *wanted);
+    if offset.checked_add(length).is_none_or(|end| end > size) {
+        let message = format!("{length} bytes are named from offset {offset}, but the file has {size}");
+        return Err(Error::new(ErrorKind::Damaged, message));
+    }
+    if file.whole && length != size {
+        return Err(wrong_length(length, size));
+    }
+    if length == 0 { check(id, crc32c(&[])) } else { Ok(()) }
+}
+
+fn read(
+    file: &StateFile,
+    wanted: Wanted,
+    id: Option<SegmentId>,
+    limits: &ReadLimits,
+    context: String,
+) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
     let reads = plan(&[Wanted { file: 0, ..wanted }], limits);
     let whole = file.whole.then_some(wanted.length);
-    let reading = Reading {
-        fetches: fetches(Arc::new(vec![file.location.clone()]), reads, limits),
-        crc: Crc32c::new(),
-        id: stream.id,
-        whole,
-        context: format!("{} in {} at offset {}", stream.place, file.location.real(), wanted.offset),
-    };
+    let fetches = fetches(Arc::new(vec![file.location.clone()]), reads, limits);
+    let reading = Reading { fetches, crc: Crc32c::new(), id, whole, context };
     stream::unfold(Some(reading), |reading| async move {
         let mut reading = reading?;
         let fetched = reading.fetches.next().await?;
@@ -51,7 +82,6 @@ pub fn open_handle(files: &[StateFile], stream: &StateStream, limits: &ReadLimit
             Err(error) => Some((Err(error.context(&reading.context)), None)),
         }
     })
-    .boxed()
 }
 
 struct Reading {

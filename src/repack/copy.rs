@@ -120,12 +120,16 @@ async fn copy_file(file: &StateFile, to: &Location, sums: &mut [Sum], read_bytes
         let bytes = match file.location.read(at..end).await {
             Ok(bytes) => bytes,
             Err(error) => {
-                upload.abort().await?;
+                let _ = upload.abort().await;
                 return Err(error);
             }
         };
         sums.iter_mut().for_each(|sum| sum.add(at, &bytes));
-        upload.write(bytes).await?;
+        if let Err(error) = upload.write(bytes).await {
+            // The first error says more than one of the clean-up.
+            let _ = upload.abort().await;
+            return Err(error);
+        }
         at = end;
     }
     upload.complete().await?;

@@ -155,7 +155,21 @@ impl FilePool {
 
     /// Takes back a file that a segment was streamed into; shorter segments may fill what room is left.
     pub(super) async fn take_back(&self, file: OpenFile, origin: &Origin) -> Result<()> {
-        keep_or_seal(&self.shared, &mut self.state(), file, origin);
+        let refused = {
+            let mut state = self.state();
+            match state.healthy() {
+                Ok(()) => {
+                    keep_or_seal(&self.shared, &mut state, file, origin);
+                    None
+                }
+                Err(error) => Some((file, error)),
+            }
+        };
+        if let Some((file, error)) = refused {
+            // A pool that was abandoned meanwhile must not get another file.
+            let _ = file.abandon().await;
+            return Err(error);
+        }
         self.wait_for_uploads(self.shared.settings.uploads_max).await
     }
 
@@ -179,6 +193,8 @@ impl FilePool {
     }
 
     /// Gives everything up: stops uploads and deletes what was written. For a failed checkpoint.
+    ///
+    /// Cancel safe, and after an error a further call goes on with what is left.
     pub async fn abandon(&self) -> Result<()> {
         {
             let mut state = self.state();
@@ -190,22 +206,22 @@ impl FilePool {
         self.seals_at_most(0).await;
         let locations = {
             let mut state = self.state();
-            let mut locations = std::mem::take(&mut state.failed);
             for sealed in std::mem::take(&mut state.sealed).into_values() {
                 let name = sealed.path.file_name().unwrap_or_default();
-                locations.push(self.shared.directory.join(name)?);
+                state.failed.push(self.shared.directory.join(name)?);
             }
-            locations
+            state.failed.clone()
         };
         for location in locations {
             location.delete().await?;
         }
+        self.state().failed.clear();
         self.abort_abandoned().await
     }
 
     async fn abort_abandoned(&self) -> Result<()> {
-        let abandoned = std::mem::take(&mut self.state().abandoned);
-        for file in abandoned {
+        let next = || self.state().abandoned.pop();
+        while let Some(file) = next() {
             file.abandon().await?;
         }
         Ok(())

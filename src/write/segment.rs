@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::Origin;
 use super::file::{OpenFile, Placement};
 use super::pool::FilePool;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::Crc32c;
 use crate::handle::StreamHandle;
 
@@ -42,6 +42,8 @@ pub struct SegmentWriter {
     /// Bytes copied from slices, not yet in `chunk`.
     copied: BytesMut,
     streaming: Option<OpenFile>,
+    /// Bytes on their way to the store were lost, so that the segment can't be whole any more.
+    has_failed: bool,
 }
 
 /// Slices are gathered into buffers of this size.
@@ -57,7 +59,7 @@ impl SegmentWriter {
             None => settings.buffer_bytes_max,
         };
         let (chunk, copied) = (Chunk::default(), BytesMut::new());
-        Self { pool, origin, buffer_bytes_max, may_inline: true, chunk, copied, streaming: None }
+        Self { pool, origin, buffer_bytes_max, may_inline: true, chunk, copied, streaming: None, has_failed: false }
     }
 
     /// Has the segment placed in a file however short it is.
@@ -78,7 +80,7 @@ impl SegmentWriter {
 
     /// Adds bytes, without a copy. Waits for the store when the segment is long.
     ///
-    /// Not cancel safe: after a cancelled call the writer must be dropped.
+    /// Not cancel safe: after a call that was cancelled, or has failed, the writer can only be dropped.
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
         if bytes.is_empty() {
             return Ok(());
@@ -92,7 +94,7 @@ impl SegmentWriter {
 
     /// Adds bytes, with one copy. Waits for the store when the segment is long.
     ///
-    /// Not cancel safe: after a cancelled call the writer must be dropped.
+    /// Not cancel safe: after a call that was cancelled, or has failed, the writer can only be dropped.
     pub async fn write_slice(&mut self, bytes: &[u8]) -> Result<()> {
         self.chunk.crc.update(bytes);
         self.chunk.length += bytes.len() as u64;
@@ -108,12 +110,13 @@ impl SegmentWriter {
     ///
     /// Not cancel safe: a cancelled call leaves the segment unplaced or placed, without telling which.
     pub async fn finish(mut self) -> Result<Written> {
+        self.check_usable()?;
         self.gather();
-        let mut chunk = std::mem::take(&mut self.chunk);
+        if self.streaming.is_some() {
+            self.stream().await?;
+        }
+        let chunk = std::mem::take(&mut self.chunk);
         if let Some(mut file) = self.streaming.take() {
-            for bytes in std::mem::take(&mut chunk.bytes) {
-                file.stream(bytes).await?;
-            }
             let placement = file.record(chunk.length, chunk.crc.value(), &self.origin);
             self.pool.take_back(file, &self.origin).await?;
             return Ok(Written::Placed(placement));
@@ -139,6 +142,14 @@ impl SegmentWriter {
         if self.streaming.is_none() && self.chunk.length <= self.buffer_bytes_max {
             return Ok(());
         }
+        self.stream().await
+    }
+
+    /// Hands what is buffered to the store.
+    async fn stream(&mut self) -> Result<()> {
+        self.check_usable()?;
+        // Until the call is through.
+        self.has_failed = true;
         let file = match &mut self.streaming {
             Some(file) => file,
             none => none.insert(self.pool.open_file()?),
@@ -146,7 +157,15 @@ impl SegmentWriter {
         for bytes in std::mem::take(&mut self.chunk.bytes) {
             file.stream(bytes).await?;
         }
+        self.has_failed = false;
         Ok(())
+    }
+
+    fn check_usable(&self) -> Result<()> {
+        match self.has_failed {
+            true => Err(Error::new(ErrorKind::Store, "a write of this segment failed or was cancelled before")),
+            false => Ok(()),
+        }
     }
 }
 
