@@ -63,7 +63,8 @@ pub struct Report {
 ///
 /// # Errors
 /// [`Damaged`](crate::ErrorKind::Damaged) when the source isn't sound, [`Conflict`](crate::ErrorKind::Conflict) when
-/// something is at the destination already. After any error the destination holds nothing of this run.
+/// something is at the destination already. After any error the destination holds nothing of this run, unless the error
+/// says that it could not be cleaned up, or that it is complete and only the mark of its making is left.
 ///
 /// Not cancel safe: a cancelled run leaves files without `_metadata`, which the next run to the same place removes.
 pub async fn repack(

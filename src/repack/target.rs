@@ -50,7 +50,6 @@ impl Target {
             directory = directory.join(&name)?;
             made.push(directory.clone());
         }
-        let marker = directory.join(MARKER)?;
         let found = directory.list().await?;
         let has = |name: &str| directory.join(name).is_ok_and(|at| found.iter().any(|f| f.path == *at.name()));
         let conflict = |what: String| Error::new(ErrorKind::Conflict, what);
@@ -76,16 +75,35 @@ impl Target {
         let leftovers_removed = found.len().saturating_sub(1);
         empty(&directory).await?;
         let ticket = Bytes::from(format!("{:016x}\n", (options.tokens)()));
-        match marker.create(vec![ticket.clone()]).await {
-            // The store client may have met its own first try.
-            Err(e) if e.kind() == ErrorKind::Conflict => {
-                if marker.read_all(TICKET_BYTES_MAX).await? != ticket {
-                    return Err(conflict(format!("another run is writing to {}", directory.name())));
-                }
+        let target = Self { directory, made, leftovers_removed, ticket };
+        target.take().await?;
+        Ok(Prepared::Ready(target))
+    }
+
+    /// Puts the marker, create-only. After an error it is looked for: the put may have succeeded all the same.
+    async fn take(&self) -> Result<()> {
+        let Err(error) = self.directory.join(MARKER)?.create(vec![self.ticket.clone()]).await else { return Ok(()) };
+        match self.is_mine().await {
+            Ok(true) => Ok(()),
+            Ok(false) if error.kind() == ErrorKind::Conflict => {
+                let message = format!("another run is writing to {}", self.directory.name());
+                Err(Error::new(ErrorKind::Conflict, message))
             }
-            put => put?,
+            Ok(false) => {
+                self.remove_made().await?;
+                Err(error)
+            }
+            Err(_) => Err(error),
         }
-        Ok(Prepared::Ready(Self { directory, made, leftovers_removed, ticket }))
+    }
+
+    /// Is the marker there, and this run's?
+    async fn is_mine(&self) -> Result<bool> {
+        match self.directory.join(MARKER)?.read_all(TICKET_BYTES_MAX).await {
+            Ok(there) => Ok(there == self.ticket),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes `_metadata`, the commit point.
@@ -93,44 +111,64 @@ impl Target {
     /// 1. The marker must still be this run's: else another run has begun to remove these files.
     /// 2. `_metadata` is put, create-only.
     /// 3. It is read back, also after an error: the put may have succeeded all the same.
-    /// 4. The marker goes.
+    ///
+    /// What is left to do is [`finish`].
     pub(super) async fn commit(&self, metadata: Bytes) -> Result<()> {
-        let marker = self.directory.join(MARKER)?;
-        if marker.read_all(TICKET_BYTES_MAX).await? != self.ticket {
-            let message = format!("another run has taken over {}", self.directory.name());
-            return Err(Error::new(ErrorKind::Conflict, message));
+        if !self.is_mine().await? {
+            return Err(self.taken_over());
         }
         let location = self.directory.join(names::METADATA)?;
         let put = location.create(vec![metadata.clone()]).await;
         match location.read_all(metadata.len() as u64).await {
-            Ok(there) if there == metadata => {}
+            Ok(there) if there == metadata => Ok(()),
             there => {
                 put?;
                 there?;
                 let message = format!("{} isn't what was written to it", location.name());
-                return Err(Error::new(ErrorKind::Damaged, message));
+                Err(Error::new(ErrorKind::Damaged, message))
             }
         }
-        finish(&self.directory).await
     }
 
     /// Removes everything that this run wrote, and the directories that it made.
+    ///
+    /// Where the marker is no longer this run's, another has removed its files, and what is there now is that one's,
+    /// maybe a complete checkpoint: nothing is removed.
     pub(super) async fn discard(&self) -> Result<()> {
+        if !self.is_mine().await? {
+            return Err(self.taken_over());
+        }
         empty(&self.directory).await?;
+        self.remove_made().await
+    }
+
+    async fn remove_made(&self) -> Result<()> {
         for directory in self.made.iter().rev() {
             directory.remove_empty_dirs().await?;
         }
         Ok(())
     }
+
+    fn taken_over(&self) -> Error {
+        Error::new(ErrorKind::Conflict, format!("another run has taken over {}", self.directory.name()))
+    }
 }
 
-/// Removes the marker of a run that has committed.
+/// Removes the marker of a run that has committed: nothing else may go any more. Tried twice.
 pub(super) async fn finish(directory: &Location) -> Result<()> {
-    directory.join(MARKER)?.delete().await
+    let marker = directory.join(MARKER)?;
+    if marker.delete().await.is_ok() {
+        return Ok(());
+    }
+    marker.delete().await.map_err(|e| {
+        e.context(format!("{} is complete, but not the mark of its making removed: run again", directory.name()))
+    })
 }
 
-/// Removes all files but the marker, which goes last: while there is a file of an interrupted run, there is a marker.
+/// Removes all files. `_metadata` goes first, so that nobody takes what is left for a checkpoint, and the marker last:
+/// while there is a file of an interrupted run, there is a marker.
 async fn empty(directory: &Location) -> Result<()> {
+    directory.join(names::METADATA)?.delete().await?;
     let marker = directory.join(MARKER)?;
     for partial in directory.list_partials().await? {
         directory.delete_partial(&partial).await?;

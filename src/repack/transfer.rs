@@ -51,13 +51,16 @@ pub(super) async fn run(
     };
     let source = Source { checkpoint: &checkpoint, state: &state };
     match write(&plain, &source, &target, options, progress, how).await {
-        Ok(after) => Ok(Report {
-            destination: target.directory.name().clone(),
-            leftovers_removed: target.leftovers_removed,
-            already_complete: false,
-            before,
-            after,
-        }),
+        Ok(after) => {
+            target::finish(&target.directory).await?;
+            Ok(Report {
+                destination: target.directory.name().clone(),
+                leftovers_removed: target.leftovers_removed,
+                already_complete: false,
+                before,
+                after,
+            })
+        }
         Err(error) => match target.discard().await {
             Ok(()) => Err(error),
             Err(left) => {
