@@ -136,7 +136,8 @@ impl PropertiesKind {
         ]
     };
 
-    fn name(self) -> &'static str {
+    /// What Flink calls it, such as `Full Checkpoint`.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Checkpoint => "Checkpoint",
             Self::FullCheckpoint => "Full Checkpoint",

@@ -44,9 +44,12 @@ pub struct CheckpointFigures {
 /// [`ErrorKind::NotFound`] when there is no checkpoint's directory.
 pub async fn inspect_job(stores: &Stores, path: &FlinkPath) -> Result<JobDirectory> {
     let directory = stores.locate_real(path)?;
-    let mut found = Vec::new();
+    let (mut found, mut jobs) = (Vec::new(), Vec::new());
     for entry in directory.list_dir().await?.directories {
         let Some(name) = entry.file_name() else { continue };
+        if names::parse_job_directory(name).is_some() {
+            jobs.push(name.to_string());
+        }
         let number = names::parse_checkpoint_directory(name);
         if number.is_some() || names::is_savepoint_directory(name) {
             found.push((number.is_none(), number, directory.real().join(name)?));
@@ -54,7 +57,11 @@ pub async fn inspect_job(stores: &Stores, path: &FlinkPath) -> Result<JobDirecto
     }
     if found.is_empty() {
         let message = format!("no checkpoint at {path}: neither a _metadata nor a chk-N or savepoint directory in it");
-        return Err(Error::new(ErrorKind::NotFound, message));
+        let hint = match jobs.as_slice() {
+            [] => String::new(),
+            [first, ..] => format!("; but directories of {} jobs, such as {first}: name one", jobs.len()),
+        };
+        return Err(Error::new(ErrorKind::NotFound, message + &hint));
     }
     found.sort();
     let mut checkpoints = Vec::with_capacity(found.len());

@@ -325,7 +325,7 @@ fn job_as_text(job: &JobDirectory) -> String {
             Ok(figures) => vec![
                 name,
                 figures.checkpoint_id.to_string(),
-                figures.properties.map_or_else(|| "?".to_string(), |p| p.kind.to_string()),
+                figures.properties.map_or_else(|| "?".to_string(), |p| p.kind.name().to_string()),
                 format!("v{}{}", figures.version, if figures.has_trailer { " +trailer" } else { "" }),
                 figures.totals.streams.to_string(),
                 figures.totals.inline_streams.to_string(),
