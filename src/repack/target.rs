@@ -10,7 +10,7 @@ use crate::store::{FlinkPath, Location, Stores, names};
 
 /// Says that a run is under way, or was interrupted: written first, removed last. Holds the run's own number, so that a
 /// run notices when another has taken its place.
-const MARKER: &str = "_drystone-unfinished";
+pub(super) const MARKER: &str = "_drystone-unfinished";
 
 /// The directory of the new checkpoint, taken by this run.
 pub(super) struct Target {
@@ -49,6 +49,8 @@ impl Target {
             directory = directory.join(&name)?;
             made.push(directory.clone());
         }
+        // A link on the way may lead elsewhere than the destination itself.
+        refuse_inside(checkpoint, &directory).await?;
         let found = directory.list().await?;
         let has = |name: &str| directory.join(name).is_ok_and(|at| found.iter().any(|f| f.path == *at.name()));
         let conflict = |what: String| Error::new(ErrorKind::Conflict, what);
