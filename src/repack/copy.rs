@@ -3,7 +3,7 @@
 //! The layout below the job's directory is kept, but within the new checkpoint's own directory: the copy is complete in
 //! itself, and so is its removal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,14 +11,14 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::pack::check;
-use super::target::Target;
+use super::target::{MARKER, Target};
 use super::transfer::Draft;
 use super::{Options, Phase, Progress, Source, rewrite};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::{Crc32c, crc32c};
 use crate::handle::{FileHandle, JavaString, StreamHandle};
 use crate::read::{Content, State, StateFile};
-use crate::store::{FlinkPath, Location};
+use crate::store::{FlinkPath, Location, names};
 
 /// Files copied at once.
 const FILES_MAX: usize = 8;
@@ -30,7 +30,7 @@ pub(super) async fn copy(
     progress: &Progress<'_>,
 ) -> Result<Draft> {
     let mut names = Names::new(source);
-    let names_of_files: Vec<String> = source.state.files.iter().map(|file| names.below(&file.name)).collect();
+    let names_of_files: Vec<String> = source.state.files.iter().map(|file| names.of_file(&file.name)).collect();
     let total = source.state.live_bytes().iter().sum();
     let done = AtomicU64::new(0);
     progress(Phase::Writing, 0, total);
@@ -175,13 +175,27 @@ struct Names {
     job: Option<FlinkPath>,
     /// Directories outside the job's, each under a number.
     foreign: BTreeMap<FlinkPath, usize>,
+    /// Names that files have already.
+    taken: BTreeSet<String>,
 }
 
 impl Names {
     fn new(source: &Source<'_>) -> Self {
         let checkpoint = source.checkpoint.directory.name().clone();
         let job = source.checkpoint.job_id().and_then(|_| checkpoint.parent());
-        Self { checkpoint, job, foreign: BTreeMap::new() }
+        let taken = BTreeSet::from([names::METADATA.to_owned(), MARKER.to_owned()]);
+        Self { checkpoint, job, foreign: BTreeMap::new(), taken }
+    }
+
+    /// As [`below`](Self::below), or, where two files would have one name, below `again-<n>`.
+    fn of_file(&mut self, path: &FlinkPath) -> String {
+        let below = self.below(path);
+        let (mut name, mut number) = (below.clone(), 0);
+        while !self.taken.insert(name.clone()) {
+            name = format!("again-{number}/{below}");
+            number += 1;
+        }
+        name
     }
 
     /// `<name>` within the checkpoint, `<path>` within the job, else `foreign-<n>/<name>`.
