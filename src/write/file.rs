@@ -129,7 +129,11 @@ impl OpenFile {
             None => self.location.create(self.chunks).await?,
             Some(mut upload) => {
                 for chunk in self.chunks {
-                    upload.write(chunk).await?;
+                    if let Err(error) = upload.write(chunk).await {
+                        // The first error says more than one of the clean-up.
+                        let _ = upload.abort().await;
+                        return Err(error);
+                    }
                 }
                 upload.complete().await?;
             }

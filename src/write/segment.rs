@@ -112,7 +112,10 @@ impl SegmentWriter {
         let mut chunk = std::mem::take(&mut self.chunk);
         if let Some(mut file) = self.streaming.take() {
             for bytes in std::mem::take(&mut chunk.bytes) {
-                file.stream(bytes).await?;
+                if let Err(error) = file.stream(bytes).await {
+                    self.pool.give_up(file);
+                    return Err(error);
+                }
             }
             let placement = file.record(chunk.length, chunk.crc.value(), &self.origin);
             self.pool.take_back(file, &self.origin).await?;
