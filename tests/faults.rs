@@ -1,7 +1,7 @@
 //! A store that fails at every operation in turn: a run either succeeds or leaves nothing, and after a crash the next
 //! run does.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "support/fault_store.rs"]
 mod fault_store;

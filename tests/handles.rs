@@ -1,6 +1,6 @@
 //! Handles and metadata of every awkward kind, repacked and copied.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "support/runs.rs"]
 mod runs;
@@ -289,7 +289,7 @@ async fn metadata_of_version_2_becomes_version_3() {
     let disk = Disk::new();
     let StreamHandle::File(state) = disk.file("f", &chunk(1000, 1)) else { unreachable!() };
     let mut bytes = Vec::new();
-    let mut ints = |bytes: &mut Vec<u8>, values: &[i32]| values.iter().for_each(|v| bytes.extend(v.to_be_bytes()));
+    let ints = |bytes: &mut Vec<u8>, values: &[i32]| values.iter().for_each(|v| bytes.extend(v.to_be_bytes()));
     ints(&mut bytes, &[0x4960_672d, 2]);
     bytes.extend(7_u64.to_be_bytes());
     // No master state, one operator.
