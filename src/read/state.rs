@@ -64,6 +64,26 @@ impl Content {
     }
 }
 
+/// Bytes of all streams together: Flink's own sums are signed. So no sum of lengths overflows.
+const STATE_BYTES_MAX: u64 = i64::MAX as u64;
+
+impl StateStream {
+    /// Adds its length to `total`, as far as that goes.
+    fn counted(self, total: &mut u64) -> Result<Self> {
+        let size = self.content.size();
+        match total.checked_add(size).filter(|&sum| sum <= STATE_BYTES_MAX) {
+            Some(sum) => {
+                *total = sum;
+                Ok(self)
+            }
+            None => {
+                let message = format!("{size} bytes are named, and {total} before: more than a checkpoint can hold");
+                Err(Error::new(ErrorKind::Damaged, message))
+            }
+        }
+    }
+}
+
 impl State {
     /// Finds the files of all streams. Asks the store only for the lengths that the metadata doesn't say.
     ///
@@ -80,8 +100,10 @@ impl State {
         let mut numbers: BTreeMap<FlinkPath, usize> = BTreeMap::new();
         let (mut handles, mut refused) = (Vec::new(), Vec::new());
         checkpoint.decoded.metadata.visit_streams(|place, handle| handles.push((place.clone(), handle)));
+        let mut bytes_total = 0;
         for (place, handle) in handles {
-            match Self::stream(stores, checkpoint, place.clone(), handle, &mut numbers, &mut state.files).await {
+            let stream = Self::stream(stores, checkpoint, place.clone(), handle, &mut numbers, &mut state.files).await;
+            match stream.and_then(|stream| stream.counted(&mut bytes_total)) {
                 Ok(stream) => state.streams.push(stream),
                 Err(error) => {
                     let error = error.context(format!("{place} of {}", checkpoint.directory.real()));

@@ -3,12 +3,12 @@
 //! The layout below the job's directory is kept, but within the new checkpoint's own directory: the copy is complete in
 //! itself, and so is its removal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, StreamExt};
 
 use super::pack::check;
 use super::target::Target;
@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::{Crc32c, crc32c};
 use crate::handle::{FileHandle, JavaString, StreamHandle};
 use crate::read::{Content, State, StateFile};
-use crate::store::{FlinkPath, Location};
+use crate::store::{FlinkPath, Location, Upload, names};
 
 /// Files copied at once.
 const FILES_MAX: usize = 8;
@@ -30,22 +30,30 @@ pub(super) async fn copy(
     progress: &Progress<'_>,
 ) -> Result<Draft> {
     let mut names = Names::new(source);
-    let names_of_files: Vec<String> = source.state.files.iter().map(|file| names.below(&file.name)).collect();
+    let names_of_files: Vec<String> = source.state.files.iter().map(|file| names.of_file(&file.name)).collect();
     let total = source.state.live_bytes().iter().sum();
     let done = AtomicU64::new(0);
     progress(Phase::Writing, 0, total);
     let mut sums = sums_by_file(source.state);
+    let has_failed = AtomicBool::new(false);
     let copies = source.state.files.iter().zip(&names_of_files).zip(&mut sums).map(|((file, name), sums)| {
-        let done = &done;
+        let (done, has_failed) = (&done, &has_failed);
         async move {
+            if has_failed.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
             let to = target.directory.join(name)?;
-            let length = copy_file(file, &to, sums, options.read.range_bytes_max).await?;
+            let copied = copy_file(file, &to, sums, options.read.range_bytes_max).await;
+            let length = copied.inspect_err(|_| has_failed.store(true, Ordering::Relaxed))?;
             let now = done.fetch_add(length, Ordering::Relaxed) + length;
             progress(Phase::Writing, now.min(total), total);
-            Ok::<_, Error>((to.name().clone(), length))
+            Ok::<_, Error>(Some((to.name().clone(), length)))
         }
     });
-    let files: Vec<(FlinkPath, u64)> = stream::iter(copies).buffered(FILES_MAX).try_collect().await?;
+    // Those under way when one fails are waited for, not cut: what is cut may still land after the clean-up.
+    let copied: Vec<_> = stream::iter(copies).buffered(FILES_MAX).collect().await;
+    let copied: Vec<Option<(FlinkPath, u64)>> = copied.into_iter().collect::<Result<_>>()?;
+    let files: Vec<(FlinkPath, u64)> = copied.into_iter().flatten().collect();
 
     let mut metadata = source.checkpoint.decoded.metadata.clone();
     let mut streams = source.state.streams.iter();
@@ -114,26 +122,33 @@ async fn copy_file(file: &StateFile, to: &Location, sums: &mut [Sum], read_bytes
         return Ok(length);
     }
     let mut upload = to.create_multipart().await?;
-    let mut at = 0;
-    while at < length {
-        let end = length.min(at + read_bytes_max);
-        let bytes = match file.location.read(at..end).await {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                let _ = upload.abort().await;
-                return Err(error);
-            }
-        };
-        sums.iter_mut().for_each(|sum| sum.add(at, &bytes));
-        if let Err(error) = upload.write(bytes).await {
+    match copy_into(&mut upload, file, length, sums, read_bytes_max).await {
+        Ok(()) => upload.complete().await?,
+        Err(error) => {
             // The first error says more than one of the clean-up.
             let _ = upload.abort().await;
             return Err(error);
         }
+    }
+    Ok(length)
+}
+
+async fn copy_into(
+    upload: &mut Upload,
+    file: &StateFile,
+    length: u64,
+    sums: &mut [Sum],
+    read_bytes_max: u64,
+) -> Result<()> {
+    let mut at = 0;
+    while at < length {
+        let end = length.min(at + read_bytes_max);
+        let bytes = file.location.read(at..end).await?;
+        sums.iter_mut().for_each(|sum| sum.add(at, &bytes));
+        upload.write(bytes).await?;
         at = end;
     }
-    upload.complete().await?;
-    Ok(length)
+    Ok(())
 }
 
 fn point_to(handle: &mut StreamHandle, path: &FlinkPath, below: &str) -> Result<()> {
@@ -179,13 +194,27 @@ struct Names {
     job: Option<FlinkPath>,
     /// Directories outside the job's, each under a number.
     foreign: BTreeMap<FlinkPath, usize>,
+    /// Names that files have already.
+    taken: BTreeSet<String>,
 }
 
 impl Names {
     fn new(source: &Source<'_>) -> Self {
         let checkpoint = source.checkpoint.directory.name().clone();
         let job = source.checkpoint.job_id().and_then(|_| checkpoint.parent());
-        Self { checkpoint, job, foreign: BTreeMap::new() }
+        let taken = BTreeSet::from([names::METADATA.to_owned()]);
+        Self { checkpoint, job, foreign: BTreeMap::new(), taken }
+    }
+
+    /// As [`below`](Self::below), or, where two files would have one name, below `again-<n>`.
+    fn of_file(&mut self, path: &FlinkPath) -> String {
+        let below = self.below(path);
+        let (mut name, mut number) = (below.clone(), 0);
+        while names::parse_unfinished_marker(&name).is_some() || !self.taken.insert(name.clone()) {
+            name = format!("again-{number}/{below}");
+            number += 1;
+        }
+        name
     }
 
     /// `<name>` within the checkpoint, `<path>` within the job, else `foreign-<n>/<name>`.

@@ -1,4 +1,8 @@
 //! The directory that a run writes to: makes sure that it is free, and leaves it clean.
+//!
+//! A run takes the directory by a numbered marker, put create-only. The highest number owns it: only its run deletes, and
+//! only its commit counts. So a later run can clear away what an interrupted one left without knowing whether that one is
+//! dead, and a run that was overtaken finds out before it reports success.
 
 use bytes::Bytes;
 
@@ -6,11 +10,7 @@ use super::Options;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Properties, PropertiesKind, PropertiesRead};
 use crate::read::Checkpoint;
-use crate::store::{FlinkPath, Location, Stores, names};
-
-/// Says that a run is under way, or was interrupted: written first, removed last. Holds the run's own number, so that a
-/// run notices when another has taken its place.
-const MARKER: &str = "_drystone-unfinished";
+use crate::store::{FlinkPath, Listed, Location, Stores, names};
 
 const TICKET_BYTES_MAX: u64 = 1024;
 
@@ -19,6 +19,10 @@ pub(super) struct Target {
     pub(super) directory: Location,
     /// How much an interrupted run had left, which was removed.
     pub(super) leftovers_removed: usize,
+    number: u64,
+    /// Numbers of earlier runs whose markers are still there.
+    earlier: Vec<u64>,
+    /// What the marker holds: tells this run's from another's with the same number.
     ticket: Bytes,
     /// The directories that this run may have made, from the outside in.
     made: Vec<Location>,
@@ -28,12 +32,26 @@ pub(super) struct Target {
 pub(super) enum Prepared {
     /// The directory is this run's.
     Ready(Target),
-    /// An earlier run was interrupted after its commit; there is only its marker to remove.
-    Complete(Location),
+    /// An earlier run has committed, and was interrupted before it had removed its marker.
+    Complete(Target),
+}
+
+/// How a commit failed.
+pub(super) enum CommitError {
+    /// Nothing was committed: what was written can go.
+    Refused(Error),
+    /// It isn't known whether this commit counts: nothing may go.
+    Unknown(Error),
 }
 
 impl Target {
     /// Takes the directory for `checkpoint` below `destination`.
+    ///
+    /// 1. What is there must be of interrupted runs, or nothing.
+    /// 2. The marker is put, with the next number.
+    /// 3. Only then is looked for a `_metadata` again: one that appears later is of a run that has been overtaken, which
+    ///    sees this marker after its put and reports no success.
+    /// 4. What earlier runs left goes.
     pub(super) async fn prepare(
         stores: &Stores,
         checkpoint: &Checkpoint,
@@ -50,40 +68,56 @@ impl Target {
             directory = directory.join(&name)?;
             made.push(directory.clone());
         }
-        let found = directory.list().await?;
-        let has = |name: &str| directory.join(name).is_ok_and(|at| found.iter().any(|f| f.path == *at.name()));
-        let conflict = |what: String| Error::new(ErrorKind::Conflict, what);
-        match (has(MARKER), has(names::METADATA)) {
-            (true, true) => return Ok(Prepared::Complete(directory)),
-            (false, true) => {
-                return Err(conflict(format!(
-                    "{} already holds a checkpoint; choose another destination",
-                    directory.name()
-                )));
-            }
-            (false, false) if !found.is_empty() => {
-                let message = format!(
-                    "{} isn't empty and not of an interrupted run: it holds {} files, {} among them",
-                    directory.name(),
-                    found.len(),
-                    found[0].path
-                );
-                return Err(conflict(message));
-            }
-            _ => {}
-        }
-        let leftovers_removed = found.len().saturating_sub(1);
-        empty(&directory).await?;
+        // A link on the way may lead elsewhere than the destination itself.
+        refuse_inside(checkpoint, &directory).await?;
+        let number = 1 + check_free(&directory, &directory.list().await?)?;
         let ticket = Bytes::from(format!("{:016x}\n", (options.tokens)()));
-        let target = Self { directory, made, leftovers_removed, ticket };
+        let mut target = Self { directory, made, leftovers_removed: 0, number, earlier: Vec::new(), ticket };
         target.take().await?;
-        Ok(Prepared::Ready(target))
+        match target.clear_leftovers().await {
+            Ok(true) => Ok(Prepared::Complete(target)),
+            Ok(false) => Ok(Prepared::Ready(target)),
+            Err(error) => Err(target.step_back(error).await),
+        }
+    }
+
+    /// Removes what earlier runs left, unless one has committed.
+    async fn clear_leftovers(&mut self) -> Result<bool> {
+        let found = self.directory.list().await?;
+        if self.has(&found, names::METADATA) {
+            self.earlier = found.iter().filter_map(marker_number).filter(|&number| number < self.number).collect();
+            return Ok(true);
+        }
+        self.leftovers_removed = found.iter().filter(|file| marker_number(file).is_none()).count();
+        self.clear().await?;
+        Ok(false)
+    }
+
+    /// Gives the directory back as it was. Where there was something of earlier runs, the marker stays, since theirs may
+    /// be gone already: without one the next run would take the rest for somebody else's.
+    async fn step_back(&self, error: Error) -> Error {
+        if self.number > 1 {
+            return error;
+        }
+        let left = async {
+            self.leave().await?;
+            self.remove_made().await
+        };
+        match left.await {
+            Ok(()) => error,
+            Err(left) => error.context(self.uncleaned(&left)),
+        }
+    }
+
+    /// What to say before an error after which something was left behind.
+    pub(super) fn uncleaned(&self, left: &Error) -> String {
+        format!("{} could not be cleaned up ({})", self.directory.name(), left.one_line())
     }
 
     /// Puts the marker, create-only. After an error it is looked for: the put may have succeeded all the same.
     async fn take(&self) -> Result<()> {
-        let Err(error) = self.directory.join(MARKER)?.create(vec![self.ticket.clone()]).await else { return Ok(()) };
-        match self.is_mine().await {
+        let Err(error) = self.marker(self.number)?.create(vec![self.ticket.clone()]).await else { return Ok(()) };
+        match self.is_marked().await {
             Ok(true) => Ok(()),
             Ok(false) if error.kind() == ErrorKind::Conflict => {
                 let message = format!("another run is writing to {}", self.directory.name());
@@ -97,9 +131,16 @@ impl Target {
         }
     }
 
-    /// Is the marker there, and this run's?
+    /// Is the directory still this run's?
+    ///
+    /// The next number is looked for first: a run that overtakes this one puts its marker, then removes this one's, and
+    /// only at its end its own. The other way round its whole life could fall in between.
     async fn is_mine(&self) -> Result<bool> {
-        match self.directory.join(MARKER)?.read_all(TICKET_BYTES_MAX).await {
+        Ok(!self.marker(self.number + 1)?.exists().await? && self.is_marked().await?)
+    }
+
+    async fn is_marked(&self) -> Result<bool> {
+        match self.marker(self.number)?.read_all(TICKET_BYTES_MAX).await {
             Ok(there) => Ok(there == self.ticket),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged) => Ok(false),
             Err(error) => Err(error),
@@ -108,38 +149,100 @@ impl Target {
 
     /// Writes `_metadata`, the commit point.
     ///
-    /// 1. The marker must still be this run's: else another run has begun to remove these files.
-    /// 2. `_metadata` is put, create-only.
-    /// 3. It is read back, also after an error: the put may have succeeded all the same.
+    /// 1. The directory must still be this run's: else another has begun to remove these files.
+    /// 2. `_metadata` is put, create-only; after an error it is read back: the put may have succeeded all the same.
+    /// 3. The directory must still be this run's: a run that took it before the put hasn't seen this `_metadata`.
     ///
-    /// What is left to do is [`finish`].
-    pub(super) async fn commit(&self, metadata: Bytes) -> Result<()> {
-        if !self.is_mine().await? {
-            return Err(self.taken_over());
+    /// What is left to do is [`finish`](Self::finish).
+    pub(super) async fn commit(&self, metadata: Bytes) -> Result<(), CommitError> {
+        if !self.is_mine().await.map_err(CommitError::Refused)? {
+            return Err(CommitError::Refused(self.taken_over()));
         }
-        let location = self.directory.join(names::METADATA)?;
-        let put = location.create(vec![metadata.clone()]).await;
+        let location = self.directory.join(names::METADATA).map_err(CommitError::Refused)?;
+        let mut put = self.put(&location, &metadata).await;
+        if matches!(&put, Err(CommitError::Refused(error)) if error.kind() == ErrorKind::Conflict)
+            && self.is_mine().await.map_err(CommitError::Unknown)?
+        {
+            // Put by a run that this one has overtaken.
+            location.delete().await.map_err(CommitError::Unknown)?;
+            put = self.put(&location, &metadata).await;
+        }
+        put?;
+        if self.is_mine().await.map_err(CommitError::Unknown)? {
+            return Ok(());
+        }
+        if !self.exists(self.number + 1).await.map_err(CommitError::Unknown)? {
+            // The run that had overtaken this one has removed all files, and gone.
+            location.delete().await.map_err(CommitError::Unknown)?;
+        }
+        Err(CommitError::Unknown(self.taken_over()))
+    }
+
+    async fn put(&self, location: &Location, metadata: &Bytes) -> Result<(), CommitError> {
+        let Err(error) = location.create(vec![metadata.clone()]).await else { return Ok(()) };
         match location.read_all(metadata.len() as u64).await {
-            Ok(there) if there == metadata => Ok(()),
-            there => {
-                put?;
-                there?;
-                let message = format!("{} isn't what was written to it", location.name());
-                Err(Error::new(ErrorKind::Damaged, message))
+            Ok(there) if there == *metadata => Ok(()),
+            Ok(_) => Err(CommitError::Refused(error)),
+            Err(there) if matches!(there.kind(), ErrorKind::NotFound | ErrorKind::Damaged) => {
+                Err(CommitError::Refused(error))
+            }
+            Err(_) => Err(CommitError::Unknown(error)),
+        }
+    }
+
+    /// Removes the markers of a committed checkpoint, this run's last. A failed delete is tried again, once.
+    pub(super) async fn finish(&self) -> Result<()> {
+        let incomplete = |e: Error| {
+            let name = self.directory.name();
+            e.context(format!("{name} is complete, but not the mark of its making removed: run again"))
+        };
+        for &number in self.earlier.iter().chain([&self.number]) {
+            let marker = self.marker(number)?;
+            if marker.delete().await.is_err() {
+                marker.delete().await.map_err(incomplete)?;
             }
         }
+        Ok(())
+    }
+
+    /// Gives the directory back, where it turns out that there is nothing to do.
+    pub(super) async fn leave(&self) -> Result<()> {
+        self.marker(self.number)?.delete().await
     }
 
     /// Removes everything that this run wrote, and the directories that it made.
     ///
-    /// Where the marker is no longer this run's, another has removed its files, and what is there now is that one's,
-    /// maybe a complete checkpoint: nothing is removed.
-    pub(super) async fn discard(&self) -> Result<()> {
+    /// Where the directory is no longer this run's, what is there is another's, maybe a complete checkpoint: only
+    /// `own_files` go, whose names nobody else has.
+    pub(super) async fn discard(&self, own_files: &[FlinkPath]) -> Result<()> {
         if !self.is_mine().await? {
-            return Err(self.taken_over());
+            for file in own_files {
+                if let Some(below) = file.relative_to(self.directory.name()) {
+                    self.directory.join(below)?.delete().await?;
+                }
+            }
+            return Ok(());
         }
-        empty(&self.directory).await?;
+        self.clear().await?;
+        self.marker(self.number)?.delete().await?;
         self.remove_made().await
+    }
+
+    /// Removes all files but this run's marker. `_metadata` goes first, so that nobody takes what is left for a
+    /// checkpoint.
+    async fn clear(&self) -> Result<()> {
+        self.directory.join(names::METADATA)?.delete().await?;
+        for partial in self.directory.list_partials().await? {
+            self.directory.delete_partial(&partial).await?;
+        }
+        for file in self.directory.list().await? {
+            if marker_number(&file) != Some(self.number)
+                && let Some(below) = file.path.relative_to(self.directory.name())
+            {
+                self.directory.join(below)?.delete().await?;
+            }
+        }
+        Ok(())
     }
 
     async fn remove_made(&self) -> Result<()> {
@@ -149,38 +252,45 @@ impl Target {
         Ok(())
     }
 
+    fn has(&self, found: &[Listed], name: &str) -> bool {
+        self.directory.join(name).is_ok_and(|at| found.iter().any(|file| file.path == *at.name()))
+    }
+
+    fn marker(&self, number: u64) -> Result<Location> {
+        self.directory.join(&names::unfinished_marker(number))
+    }
+
+    async fn exists(&self, number: u64) -> Result<bool> {
+        self.marker(number)?.exists().await
+    }
+
     fn taken_over(&self) -> Error {
         Error::new(ErrorKind::Conflict, format!("another run has taken over {}", self.directory.name()))
     }
 }
 
-/// Removes the marker of a run that has committed: nothing else may go any more. Tried twice.
-pub(super) async fn finish(directory: &Location) -> Result<()> {
-    let marker = directory.join(MARKER)?;
-    if marker.delete().await.is_ok() {
-        return Ok(());
-    }
-    marker.delete().await.map_err(|e| {
-        e.context(format!("{} is complete, but not the mark of its making removed: run again", directory.name()))
-    })
+fn marker_number(file: &Listed) -> Option<u64> {
+    names::parse_unfinished_marker(file.path.file_name()?)
 }
 
-/// Removes all files. `_metadata` goes first, so that nobody takes what is left for a checkpoint, and the marker last:
-/// while there is a file of an interrupted run, there is a marker.
-async fn empty(directory: &Location) -> Result<()> {
-    directory.join(names::METADATA)?.delete().await?;
-    let marker = directory.join(MARKER)?;
-    for partial in directory.list_partials().await? {
-        directory.delete_partial(&partial).await?;
-    }
-    for file in directory.list().await? {
-        if file.path != *marker.name()
-            && let Some(below) = file.path.relative_to(directory.name())
-        {
-            directory.join(below)?.delete().await?;
+/// The highest number of a run that has left its marker; 0 where there is nothing at all.
+fn check_free(directory: &Location, found: &[Listed]) -> Result<u64> {
+    let highest = found.iter().filter_map(marker_number).max();
+    let is_metadata = |file: &&Listed| directory.join(names::METADATA).is_ok_and(|at| file.path == *at.name());
+    let message = match (highest, found.first()) {
+        (Some(number), _) => return Ok(number),
+        (None, None) => return Ok(0),
+        (None, Some(_)) if found.iter().any(|file| is_metadata(&file)) => {
+            format!("{} already holds a checkpoint; choose another destination", directory.name())
         }
-    }
-    marker.delete().await
+        (None, Some(first)) => format!(
+            "{} isn't empty and not of an interrupted run: it holds {} files, {} among them",
+            directory.name(),
+            found.len(),
+            first.path
+        ),
+    };
+    Err(Error::new(ErrorKind::Conflict, message))
 }
 
 /// `<job id>/chk-N`; `chk-N` where no job's id is known; a savepoint keeps its own name.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::target::{self, Prepared, Target};
+use super::target::{CommitError, Prepared, Target};
 use super::{Options, Phase, Progress, Report, Source, copy, pack};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, NamedFile, Trailer};
@@ -42,32 +42,29 @@ pub(super) async fn run(
     let plain = stores.clone().with_rebase(Vec::new());
     let target = match Target::prepare(&plain, &checkpoint, destination, options).await? {
         Prepared::Ready(target) => target,
-        Prepared::Complete(directory) => {
-            let after = check_complete(&plain, directory.name(), options, progress).await?;
-            target::finish(&directory).await?;
-            let destination = directory.name().clone();
-            return Ok(Report { destination, leftovers_removed: 0, already_complete: true, before, after });
+        Prepared::Complete(target) => {
+            let directory = target.directory.name().clone();
+            let after = match check_complete(&plain, &directory, options, progress).await {
+                Ok(after) => after,
+                Err(error) => {
+                    target.leave().await?;
+                    return Err(error);
+                }
+            };
+            target.finish().await?;
+            return Ok(Report { destination: directory, leftovers_removed: 0, already_complete: true, before, after });
         }
     };
     let source = Source { checkpoint: &checkpoint, state: &state };
-    match write(&plain, &source, &target, options, progress, how).await {
-        Ok(after) => {
-            target::finish(&target.directory).await?;
-            Ok(Report {
-                destination: target.directory.name().clone(),
-                leftovers_removed: target.leftovers_removed,
-                already_complete: false,
-                before,
-                after,
-            })
-        }
-        Err(error) => match target.discard().await {
-            Ok(()) => Err(error),
-            Err(left) => {
-                Err(error.context(format!("{} could not be cleaned up ({})", target.directory.name(), left.one_line())))
-            }
-        },
-    }
+    let after = write(&plain, &source, &target, options, progress, how).await?;
+    target.finish().await?;
+    Ok(Report {
+        destination: target.directory.name().clone(),
+        leftovers_removed: target.leftovers_removed,
+        already_complete: false,
+        before,
+        after,
+    })
 }
 
 /// Refuses a source that isn't sound, as far as that can be told without reading all of it: the rest shows on reading.
@@ -102,7 +99,8 @@ async fn check_complete(
     Ok(Totals::of(&checkpoint, &State::of(stores, &checkpoint).await?))
 }
 
-/// Writes the files, then reads them back, then commits. On an error the caller discards the target.
+/// Writes the files, then reads them back, then commits. On an error everything written is removed, unless it isn't known
+/// whether the commit counts.
 async fn write(
     stores: &Stores,
     source: &Source<'_>,
@@ -111,12 +109,47 @@ async fn write(
     progress: &Progress<'_>,
     how: How,
 ) -> Result<Totals> {
-    let mut draft = match how {
-        How::Pack => pack::pack(source, target, options, progress).await?,
-        How::Copy => copy::copy(source, target, options, progress).await?,
+    let draft = match how {
+        How::Pack => pack::pack(source, target, options, progress).await,
+        How::Copy => copy::copy(source, target, options, progress).await,
     };
+    let mut draft = match draft {
+        Ok(draft) => draft,
+        Err(error) => return Err(discard(target, &[], error).await),
+    };
+    // The names of packed files are this run's alone; those of copies any run to the same place would give.
+    let own_files: Vec<_> = if how == How::Pack { draft.files.keys().cloned().collect() } else { Vec::new() };
     // Version 2 can only be read.
     draft.metadata.version = draft.metadata.version.max(3);
+    let checked = async {
+        let result = assemble(target, &draft)?;
+        let state = read_back(stores, source, &result, &draft, options, progress).await?;
+        Ok((result, state))
+    };
+    let (result, state) = match checked.await {
+        Ok(checked) => checked,
+        Err(error) => return Err(discard(target, &own_files, error).await),
+    };
+    match target.commit(result.bytes.clone()).await {
+        Ok(()) => Ok(Totals::of(&result, &state)),
+        Err(CommitError::Refused(error)) => Err(discard(target, &own_files, error).await),
+        Err(CommitError::Unknown(error)) => {
+            let name = target.directory.name();
+            Err(error
+                .context(format!("it isn't known whether {name} was completed, so nothing was removed: run again")))
+        }
+    }
+}
+
+async fn discard(target: &Target, own_files: &[FlinkPath], error: Error) -> Error {
+    match target.discard(own_files).await {
+        Ok(()) => error,
+        Err(left) => error.context(target.uncleaned(&left)),
+    }
+}
+
+/// The new checkpoint, as it will be once `_metadata` is there.
+fn assemble(target: &Target, draft: &Draft) -> Result<Checkpoint> {
     let encoded = format::encode(&draft.metadata).map_err(|e| e.in_file("the new _metadata"))?;
     let mut files = Vec::with_capacity(draft.files.len());
     for (path, &size) in &draft.files {
@@ -128,10 +161,7 @@ async fn write(
     let writer = JavaString::new(writer).map_err(|e| Error::new(ErrorKind::Invalid, format!("{writer}: {e}")))?;
     let bytes = Trailer::seal(&encoded, files, 0, writer);
     let decoded = format::decode(bytes.clone()).map_err(|e| e.in_file("the new _metadata"))?;
-    let result = Checkpoint { directory: target.directory.clone(), bytes: bytes.clone(), decoded };
-    let state = read_back(stores, source, &result, &draft, options, progress).await?;
-    target.commit(bytes.clone()).await?;
-    Ok(Totals::of(&result, &state))
+    Ok(Checkpoint { directory: target.directory.clone(), bytes, decoded })
 }
 
 /// Reads every byte of the result and compares it, stream by stream, with what was read from the source.

@@ -14,6 +14,19 @@ use crate::id::{CheckpointId, FileToken, JobId};
 
 /// The file that makes a directory a checkpoint.
 pub const METADATA: &str = "_metadata";
+/// The file that says that a checkpoint's directory is being written: by the run with this number, counted from 1. The
+/// run with the highest number owns the directory.
+pub fn unfinished_marker(number: u64) -> String {
+    format!("{UNFINISHED}{number}")
+}
+
+/// The number of an [`unfinished_marker`].
+pub fn parse_unfinished_marker(name: &str) -> Option<u64> {
+    decimal(name.strip_prefix(UNFINISHED)?).filter(|&number| number > 0)
+}
+
+const UNFINISHED: &str = "_drystone-unfinished-";
+
 /// The directory of files that later checkpoints may name, too.
 pub const SHARED: &str = "shared";
 /// The directory of files that their writers own.

@@ -89,8 +89,8 @@ impl FaultStore {
         if fault.is_some() { done.and(Err(failed(io::Error::other("injected loss of the answer")))) } else { done }
     }
 
-    fn upload_ended(&self) {
-        self.plan.lock().unwrap().uploads_open -= 1;
+    fn upload_ended(&self, is_open: &mut bool) {
+        self.plan.lock().unwrap().uploads_open -= i64::from(std::mem::take(is_open));
     }
 }
 
@@ -118,7 +118,7 @@ impl ObjectStore for FaultStore {
             Ok(inner)
         };
         let inner = self.run(format!("start {at}"), 0, started).await?;
-        Ok(Box::new(FaultUpload { store: self.clone(), at: at.clone(), inner }))
+        Ok(Box::new(FaultUpload { store: self.clone(), at: at.clone(), inner, is_open: true }))
     }
 
     async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
@@ -169,6 +169,7 @@ struct FaultUpload {
     store: FaultStore,
     at: Path,
     inner: Box<dyn MultipartUpload>,
+    is_open: bool,
 }
 
 #[async_trait]
@@ -180,14 +181,14 @@ impl MultipartUpload for FaultUpload {
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let (store, inner) = (self.store.clone(), &mut self.inner);
-        let complete = async { inner.complete().await.inspect(|_| store.upload_ended()) };
+        let (store, inner, is_open) = (self.store.clone(), &mut self.inner, &mut self.is_open);
+        let complete = async { inner.complete().await.inspect(|_| store.upload_ended(is_open)) };
         store.run(format!("complete {}", self.at), 0, complete).await
     }
 
     async fn abort(&mut self) -> Result<()> {
-        let (store, inner) = (self.store.clone(), &mut self.inner);
-        let abort = async { inner.abort().await.inspect(|()| store.upload_ended()) };
+        let (store, inner, is_open) = (self.store.clone(), &mut self.inner, &mut self.is_open);
+        let abort = async { inner.abort().await.inspect(|()| store.upload_ended(is_open)) };
         store.run(format!("abort {}", self.at), 0, abort).await
     }
 }
