@@ -99,7 +99,8 @@ impl Inspection {
     /// Bytes in the files that are there, over the bytes of them that this checkpoint names; 1 when it names none.
     pub fn space_amplification(&self) -> f64 {
         let physical: u64 = self.files.iter().filter_map(|f| f.file_bytes).sum();
-        let live: u64 = self.files.iter().filter(|f| f.file_bytes.is_some()).map(|f| f.live_bytes).sum();
+        let live = self.files.iter().filter(|f| f.file_bytes.is_some()).map(|f| f.live_bytes);
+        let live = live.fold(0, u64::saturating_add);
         if live == 0 { 1.0 } else { physical as f64 / live as f64 }
     }
 
@@ -158,7 +159,7 @@ fn operators(checkpoint: &Checkpoint, state: &State) -> Vec<OperatorSummary> {
     let mut sums: BTreeMap<(OperatorId, Option<u32>), (u64, u64)> = BTreeMap::new();
     for stream in state.streams.iter().filter(|s| s.content != Content::Placeholder) {
         let sum = sums.entry((stream.place.operator, stream.place.subtask)).or_default();
-        sum.0 += stream.content.size();
+        sum.0 = u64::saturating_add(sum.0, stream.content.size());
         sum.1 += 1;
     }
     let summary = |operator: &crate::handle::Operator| {
@@ -180,7 +181,7 @@ fn operators(checkpoint: &Checkpoint, state: &State) -> Vec<OperatorSummary> {
             parallelism: operator.parallelism,
             max_parallelism: operator.max_parallelism,
             fully_finished: operator.subtasks == OperatorSubtasks::FullyFinished,
-            state_bytes: coordinator.0 + subtasks.iter().map(|s| s.state_bytes).sum::<u64>(),
+            state_bytes: subtasks.iter().map(|s| s.state_bytes).fold(coordinator.0, u64::saturating_add),
             chunks: coordinator.1 + subtasks.iter().map(|s| s.chunks).sum::<u64>(),
             subtasks,
         }
@@ -195,7 +196,7 @@ fn histogram(state: &State) -> Vec<SizeBucket> {
         let size = stream.content.size();
         if let Some(bucket) = buckets.iter_mut().find(|b| size <= b.bytes_max) {
             bucket.chunks += 1;
-            bucket.bytes += size;
+            bucket.bytes = bucket.bytes.saturating_add(size);
             bucket.inline_chunks += u64::from(matches!(stream.content, Content::Inline(_)));
         }
     }

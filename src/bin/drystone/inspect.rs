@@ -180,7 +180,7 @@ fn properties(inspection: &Inspection) -> Option<String> {
 
 fn physical_and_live(inspection: &Inspection) -> (u64, u64) {
     let there = || inspection.files.iter().filter(|f| f.file_bytes.is_some());
-    (there().filter_map(|f| f.file_bytes).sum(), there().map(|f| f.live_bytes).sum())
+    (there().filter_map(|f| f.file_bytes).sum(), there().map(|f| f.live_bytes).fold(0, u64::saturating_add))
 }
 
 fn as_text(inspection: &Inspection, savings: &Savings, arguments: &InspectArguments) -> anyhow::Result<String> {
