@@ -14,6 +14,7 @@ use bytes::Bytes;
 use drystone::format::checksum::crc32c;
 use drystone::handle::{Part, Place};
 use drystone::id::{FileToken, OperatorId, Scope, SegmentId};
+use drystone::inspect::inspect;
 use drystone::read::{Content, ReadLimits, StateFile, StateStream, Wanted, open_handle};
 use drystone::repack::{Options, copy, repack};
 use drystone::store::{FlinkPath, Stores};
@@ -142,6 +143,18 @@ async fn short_handles_cost_one_request() {
     let disk = Disk::with_file(&bytes()).await;
     disk.open(10, 1_000, false, None).await;
     assert_eq!(disk.watch.gets.count.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn claims_that_no_checkpoint_can_hold_together_are_refused_by_name() {
+    let disk = Disk::with_file(&bytes()).await;
+    let files: Vec<_> =
+        (0..5).map(|number| (format!("{JOB}/{number}"), i64::MAX)).chain([(format!("{JOB}/file"), i64::MAX)]).collect();
+    let directory = disk.stores.locate(&path(&format!("{JOB}/chk-42"))).unwrap();
+    directory.join("_metadata").unwrap().create(vec![stock_checkpoint::metadata(&files, 2)]).await.unwrap();
+    let error = inspect(&disk.stores, directory.name(), &ReadLimits::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged);
+    assert!(error.to_string().contains("subtask 0") && error.to_string().contains("more than a checkpoint"), "{error}");
 }
 
 #[tokio::test]

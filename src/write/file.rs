@@ -105,6 +105,8 @@ impl OpenFile {
         if bytes.len() < COALESCE_BYTES {
             if self.tail.len() + bytes.len() > COALESCED_BYTES_MAX {
                 self.chunks.push(self.tail.split().freeze());
+                // More will come: growing step by step would copy everything twice.
+                self.tail.reserve(COALESCED_BYTES_MAX);
             }
             self.tail.extend_from_slice(&bytes);
         } else {

@@ -21,9 +21,14 @@ const BAD: u8 = 1;
 /// Could not do it.
 const FAILED: u8 = 2;
 
+/// Threads for a local disk's reads and writes. Each has a heap of its own from most allocators, and what a thread read
+/// is freed elsewhere: with as many threads as there are reads, half as much memory again was taken, for no more speed.
+const DISK_THREADS_MAX: usize = 8;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match runtime.max_blocking_threads(DISK_THREADS_MAX).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };
