@@ -13,6 +13,7 @@ mod runs;
 
 use bytes::Bytes;
 use drystone::ErrorKind;
+use drystone::format::footer::TAIL_BYTES;
 use drystone::read::Content;
 use drystone::write::WriteSettings;
 use packed::{Owner, Packed, flipped};
@@ -96,7 +97,7 @@ async fn flip_data(packed: &Packed) {
                 for owner in &owners {
                     assert!(
                         found.findings.iter().any(|f| {
-                            f.file == file && (f.operator, f.subtask) == *owner && f.offset == Some(start as u64)
+                            f.file == file && (f.operator, f.subtask) == *owner && f.offset == Some(at as u64)
                         }),
                         "{key} {at} {owner:?}: {:?}",
                         found.findings
@@ -110,7 +111,12 @@ async fn flip_data(packed: &Packed) {
             }
         }
         for at in packed.footer_start(key)..bytes.len() {
-            packed.check_with(key, flipped(bytes, at, at as u32)).await;
+            let found = packed.check_with(key, flipped(bytes, at, at as u32)).await;
+            // Of the lengths and the magic at the very end, only the field is known.
+            let tail = bytes.len() - TAIL_BYTES;
+            let offsets = if at < tail { at as u64..at as u64 + 1 } else { tail as u64..bytes.len() as u64 };
+            let named = found.findings.iter().any(|f| f.file == file && f.offset.is_some_and(|o| offsets.contains(&o)));
+            assert!(named, "{key} {at}: {:?}", found.findings);
             if at % 31 == 0 {
                 packed.refuse_with(key, flipped(bytes, at, at as u32)).await;
             }

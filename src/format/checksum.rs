@@ -95,6 +95,22 @@ impl Seal {
     }
 }
 
+impl Seal {
+    /// What to say of a block of `len` bytes at `start` whose checksum is `read` and should be `expected`: the byte of
+    /// the one flipped bit that explains it, else where the checksum is.
+    pub fn mismatch(&self, start: u64, len: usize, read: u32, expected: u32) -> (u64, String) {
+        let problem = format!("{read:08x}, where the bytes give {expected:08x}");
+        let (difference, checksum_at) = (read ^ expected, (len - SEAL_BYTES) as u64);
+        let within = match flipped_bit(difference, (len - 4) as u64) {
+            Some(at) if at < checksum_at => at,
+            // Of its own bits each has a byte, the highest first.
+            None if difference.is_power_of_two() => checksum_at + u64::from(difference.leading_zeros() / 8),
+            _ => return (start + checksum_at, problem),
+        };
+        (start + within, format!("{problem}: one flipped bit, in the byte at this offset, explains it"))
+    }
+}
+
 /// Where the one bit was flipped that turns a checksum into another, `difference` being one XOR the other: the offset
 /// of its byte in `len` bytes. `None` where no single bit explains it.
 pub fn flipped_bit(difference: u32, len: u64) -> Option<u64> {

@@ -205,8 +205,8 @@ fn decode(footer: Bytes, file_len: u64) -> Result<Footer> {
     }
     let expected = SEAL.expected(&footer);
     if checksum != expected {
-        let problem = format!("{checksum:08x}, where the bytes give {expected:08x}");
-        return Err(input.error_at(start + tail_at as u64 + 16, "checksum", problem));
+        let (at, problem) = SEAL.mismatch(start, footer.len(), checksum, expected);
+        return Err(input.error_at(at, "checksum", problem));
     }
     let mut input = Input::at_offset(footer.slice(..tail_at), start);
     let owners = input.list("owners", OWNER_BYTES, read_owner)?;

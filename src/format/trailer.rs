@@ -152,7 +152,6 @@ fn read(bytes: &Bytes) -> Result<(u64, Trailer)> {
     let tail_at = bytes.len().saturating_sub(TAIL_BYTES);
     let mut tail = Input::at_offset(bytes.slice(tail_at..), tail_at as u64);
     let length = tail.u64("length")?;
-    let checksum_at = tail.offset();
     let checksum = SEAL.read(&mut tail)?;
     let start = match usize::try_from(length) {
         Ok(length) if (TAIL_BYTES..=bytes.len()).contains(&length) => bytes.len() - length,
@@ -163,8 +162,8 @@ fn read(bytes: &Bytes) -> Result<(u64, Trailer)> {
     };
     let expected = SEAL.expected(&bytes[start..]);
     if checksum != expected {
-        let problem = format!("{checksum:08x}, where the bytes give {expected:08x}");
-        return Err(tail.error_at(checksum_at, "checksum", problem));
+        let (at, problem) = SEAL.mismatch(start as u64, bytes.len() - start, checksum, expected);
+        return Err(tail.error_at(at, "checksum", problem));
     }
     let mut input = Input::at_offset(bytes.slice(start..tail_at), start as u64);
     let trailer = read_fields(&mut input)?;

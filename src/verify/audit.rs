@@ -6,11 +6,15 @@ use bytes::Bytes;
 
 use super::{Counts, FINDINGS_MAX, Finding, Verification};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::checksum::flipped_bit;
 use crate::format::{self, Decoded, SectionOwner};
 use crate::handle::Place;
-use crate::id::{OperatorId, SegmentId};
-use crate::read::{Checkpoint, Content, State, Wanted};
+use crate::id::OperatorId;
+use crate::read::{Checkpoint, Content, State, StateStream, Wanted};
 use crate::store::FlinkPath;
+
+/// How many findings of damaged bytes are laid to a byte.
+const LOCATED_MAX: usize = 16;
 
 /// A check under way.
 pub(crate) struct Audit {
@@ -145,20 +149,29 @@ impl Audit {
     }
 
     /// Compares a stream's bytes with the checksum in its handle's id.
-    pub(super) fn checksum(
-        &mut self,
-        file: &FlinkPath,
-        offset: Option<u64>,
-        place: &Place,
-        id: Option<SegmentId>,
-        crc32c: u32,
-    ) {
-        match id {
+    pub(super) fn checksum(&mut self, file: &FlinkPath, stream: &StateStream, crc32c: u32) {
+        let (place, length) = (&stream.place, stream.content.size());
+        let offset = match stream.content {
+            Content::File(wanted) => Some(wanted.offset),
+            _ => None,
+        };
+        match stream.id {
             None => self.counts.streams_unchecked += 1,
             Some(id) if id.crc32c == crc32c => self.counts.streams_checked += 1,
             Some(id) => {
                 let problem = format!("damaged bytes: CRC-32C is {crc32c:08x}, the handle says {:08x}", id.crc32c);
-                self.add(Finding::in_file(file, offset, problem).of(place));
+                // The search takes a step for each bit, so it is made for the first few only.
+                let flipped = match self.findings.len() < LOCATED_MAX {
+                    true => flipped_bit(crc32c ^ id.crc32c, length),
+                    false => None,
+                };
+                self.add(match (flipped, offset) {
+                    (Some(at), Some(start)) => {
+                        let problem = format!("{problem}: one flipped bit, in the byte at this offset, explains it");
+                        Finding::in_file(file, Some(start + at), problem).of(place)
+                    }
+                    _ => Finding::in_file(file, offset, problem).of(place),
+                });
             }
         }
     }

@@ -32,7 +32,7 @@ impl Audit {
                     let metadata = self.metadata.clone();
                     let crc = crc32c(&inline.bytes);
                     by_stream[number] = Some(crc);
-                    self.checksum(&metadata, None, &stream.place, stream.id, crc);
+                    self.checksum(&metadata, stream, crc);
                 }
                 Content::File(wanted) if self.reaches(wanted) => {
                     ranges.entry((wanted.file, wanted.offset, wanted.length)).or_default().push(number);
@@ -57,7 +57,7 @@ impl Audit {
             for &user in &users[i] {
                 let stream = &state.streams[user];
                 by_stream[user] = Some(crc);
-                self.checksum(name, Some(wanted[i].offset), &stream.place, stream.id, crc);
+                self.checksum(name, stream, crc);
             }
             if expected.get(&keys[i]).is_some_and(|&e| e != crc) {
                 let problem =

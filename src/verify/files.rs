@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures::stream::{self, StreamExt};
 
 use super::{Audit, Finding};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, FormatError, Result};
 use crate::format::footer::TAIL_BYTES;
 use crate::format::{Footer, Tail};
 use crate::read::{Checkpoint, Content, ReadLimits, State, StateStream, Wanted};
@@ -44,7 +44,7 @@ impl Audit {
         state: &State,
         number: usize,
         streams: &[&StateStream],
-        answer: Result<(u64, Option<Result<Footer>>)>,
+        answer: Result<(u64, Option<FooterRead>)>,
     ) -> Result<()> {
         let name = state.files[number].location.real();
         let (length, footer) = match answer {
@@ -74,9 +74,9 @@ impl Audit {
         match footer {
             None => {}
             Some(Err(error)) => {
-                let places = streams.iter().map(|s| s.place.to_string()).next().unwrap_or_default();
-                let problem = format!("the footer is damaged: {error} (the file holds state of {places})");
-                let finding = Finding::in_file(name, None, problem);
+                // Damage to a footer is nobody's state; to name one of those whose state it indexes helps to find it.
+                let problem = format!("the footer is damaged: {}: {}", error.field, error.problem);
+                let finding = Finding::in_file(name, Some(error.offset), problem);
                 self.add(match streams.first() {
                     Some(stream) => finding.of(&stream.place),
                     None => finding,
@@ -133,26 +133,26 @@ impl Audit {
     }
 }
 
+/// A footer, or what is wrong with it.
+type FooterRead = Result<Footer, FormatError>;
+
 /// The file's length, and its footer if it must have one.
-async fn look(file: &Location, ours: bool) -> Result<(u64, Option<Result<Footer>>)> {
+async fn look(file: &Location, ours: bool) -> Result<(u64, Option<FooterRead>)> {
     let length = file.size().await?;
-    if !ours {
-        return Ok((length, None));
-    }
-    match footer(file, length).await {
-        Err(error) if error.kind() != ErrorKind::Damaged => Err(error),
-        footer => Ok((length, Some(footer))),
-    }
+    let footer = if ours { Some(footer(file, length).await?) } else { None };
+    Ok((length, footer))
 }
 
-async fn footer(file: &Location, length: u64) -> Result<Footer> {
-    let damaged = |e: crate::FormatError| Error::new(ErrorKind::Damaged, e.to_string());
+async fn footer(file: &Location, length: u64) -> Result<FooterRead> {
     let from = length.saturating_sub(FOOTER_GUESS_BYTES);
     let end = file.read(from..length).await?;
-    let tail = Tail::decode(&end[end.len().saturating_sub(TAIL_BYTES)..], length).map_err(damaged)?;
+    let tail = match Tail::decode(&end[end.len().saturating_sub(TAIL_BYTES)..], length) {
+        Ok(tail) => tail,
+        Err(error) => return Ok(Err(error)),
+    };
     let footer = match (end.len() as u64).checked_sub(tail.footer_len) {
         Some(start) => end.slice(start as usize..),
         None => file.read(length.saturating_sub(tail.footer_len)..length).await?,
     };
-    Footer::decode(footer, length).map_err(damaged)
+    Ok(Footer::decode(footer, length))
 }

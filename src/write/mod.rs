@@ -16,8 +16,8 @@ use crate::id::{CheckpointId, Scope, Subtask};
 /// How segments are packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriteSettings {
-    /// Bytes of a physical file, footer included. Only a single segment that is larger than this may exceed it, in a
-    /// file of its own.
+    /// Bytes of a physical file, footer included. Only a single segment that with its footer is larger than this may
+    /// exceed it, in a file of its own.
     pub file_bytes_max: u64,
     /// A chunk of at most this many bytes goes into the metadata instead of a file.
     pub inline_bytes_max: u64,
@@ -27,8 +27,8 @@ pub struct WriteSettings {
     pub buffer_bytes_max: u64,
     /// Files being filled at once.
     pub open_files_max: usize,
-    /// Files being uploaded at once; a writer waits for one to finish. Memory is bounded by
-    /// `(open_files_max + uploads_max) * file_bytes_max` and one buffer for each writer.
+    /// Files being uploaded at once; a writer that has started one more waits for one to end. Memory is bounded by
+    /// `(open_files_max + uploads_max + writers) * file_bytes_max` and one buffer for each writer.
     pub uploads_max: usize,
 }
 
