@@ -127,7 +127,11 @@ async fn write_units(
     // More than one is under way only where ranges of the source overlap.
     let mut writers: BTreeMap<usize, SegmentWriter> = BTreeMap::new();
     while let Some(fetched) = reads.next().await {
-        let bytes = whole_as_named(state, &wanted, &fetched)?;
+        let bytes = as_named(state, &wanted, &fetched).map_err(|e| {
+            let first = fetched.fetch.pieces.first().map(|piece| units[owners[piece.wanted]].streams[0]);
+            let place = first.map(|stream| format!(" for {}", state.streams[stream].place)).unwrap_or_default();
+            e.context(format!("reading {}{place}", state.files[fetched.fetch.file].location.real()))
+        })?;
         for (i, piece) in fetched.fetch.pieces.iter().enumerate() {
             let unit = &units[owners[piece.wanted]];
             let mut writer = match writers.remove(&piece.wanted) {
@@ -176,12 +180,11 @@ fn segment(pool: &FilePool, unit: &Unit, options: &Options) -> SegmentWriter {
 }
 
 /// The bytes of a read, if its file is no longer or shorter than a handle says that names all of it.
-fn whole_as_named<'a>(state: &State, wanted: &[Wanted], fetched: &'a Fetched) -> Result<&'a Bytes> {
+fn as_named<'a>(state: &State, wanted: &[Wanted], fetched: &'a Fetched) -> Result<&'a Bytes> {
     let file = &state.files[fetched.fetch.file];
-    let context = |e: Error| e.context(format!("reading {}", file.location.real()));
     let (bytes, file_bytes) = match &fetched.result {
         Ok(read) => read,
-        Err(error) => return Err(context(Error::new(error.kind(), error.one_line()))),
+        Err(error) => return Err(Error::new(error.kind(), error.one_line())),
     };
     if file.whole
         && let Some(piece) = fetched.fetch.pieces.iter().find(|p| wanted[p.wanted].offset == 0)
@@ -189,7 +192,7 @@ fn whole_as_named<'a>(state: &State, wanted: &[Wanted], fetched: &'a Fetched) ->
     {
         let length = wanted[piece.wanted].length;
         let message = format!("the file has {file_bytes} bytes, its handle says {length}");
-        return Err(context(Error::new(ErrorKind::Damaged, message)));
+        return Err(Error::new(ErrorKind::Damaged, message));
     }
     Ok(bytes)
 }

@@ -9,7 +9,7 @@ use crate::format::{self, NamedFile, Trailer};
 use crate::handle::{CheckpointMetadata, JavaString};
 use crate::read::{Checkpoint, Content, State, Totals};
 use crate::store::{FlinkPath, Stores};
-use crate::verify::{Audit, refuse, verify};
+use crate::verify::{Audit, Which, refuse, verify};
 
 /// Which of the two.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(super) async fn run(
     how: How,
 ) -> Result<Report> {
     let checkpoint = Checkpoint::load(stores, source).await?;
-    let state = check_source(stores, &checkpoint, options).await?;
+    let state = check_source(stores, &checkpoint, options, how).await?;
     let before = Totals::of(&checkpoint, &state);
     // What is written names real places: no rebase applies to the destination.
     let plain = stores.clone().with_rebase(Vec::new());
@@ -68,7 +68,7 @@ pub(super) async fn run(
 }
 
 /// Refuses a source that isn't sound, as far as that can be told without reading all of it: the rest shows on reading.
-async fn check_source(stores: &Stores, checkpoint: &Checkpoint, options: &Options) -> Result<State> {
+async fn check_source(stores: &Stores, checkpoint: &Checkpoint, options: &Options, how: How) -> Result<State> {
     let name = checkpoint.directory.join(crate::store::names::METADATA)?;
     let mut audit = Audit::new(checkpoint.directory.real(), name.real());
     audit.metadata(&checkpoint.bytes);
@@ -78,7 +78,9 @@ async fn check_source(stores: &Stores, checkpoint: &Checkpoint, options: &Option
     }
     let state = State::of(stores, checkpoint).await?;
     audit.state(checkpoint, &state);
-    audit.files(&state, &options.read).await?;
+    // Packing reads streams, copying reads files: of the latter it would miss that one is longer than its handle says.
+    let which = if how == How::Pack { Which::NotShownByReading } else { Which::All };
+    audit.files(&state, &options.read, which).await?;
     audit.trailer_sizes(checkpoint, &state);
     refuse(audit)?;
     Ok(state)
@@ -177,7 +179,7 @@ async fn read_back(
     let mut audit = Audit::new(result.directory.name(), result.directory.name());
     audit.metadata(&result.bytes);
     audit.state(result, &state);
-    audit.files(&state, &options.read).await?;
+    audit.files(&state, &options.read, Which::All).await?;
     audit.trailer_sizes(result, &state);
     let checking = |done, total| progress(Phase::Checking, done, total);
     let sums = audit.data(&state, &options.read, &checking).await?;

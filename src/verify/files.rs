@@ -14,21 +14,39 @@ use crate::store::Location;
 /// Most footers come whole with this many bytes from the file's end.
 const FOOTER_GUESS_BYTES: u64 = 64 << 10;
 
+/// Which files to look at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Every one.
+    All,
+    /// Those of which a later read of what the handles name would not show everything: that spares a request for each of
+    /// many small files.
+    NotShownByReading,
+}
+
+/// Does a read of a stream's bytes show whether its file is there and long enough? Not where nothing is read, and too late
+/// where a length that is only claimed may be too much to plan for.
+fn shows_on_reading(stream: &StateStream, limits: &ReadLimits) -> bool {
+    (1..=limits.range_bytes_max).contains(&stream.content.size())
+}
+
 impl Audit {
-    /// Checks that every file is there, as long as it must be, and that its footer agrees with the handles.
+    /// Checks that files are there, as long as they must be, and that their footers agree with the handles.
     ///
     /// # Errors
     /// A store's error other than "not found".
-    pub(crate) async fn files(&mut self, state: &State, limits: &ReadLimits) -> Result<()> {
+    pub(crate) async fn files(&mut self, state: &State, limits: &ReadLimits, which: Which) -> Result<()> {
         let mut streams: BTreeMap<usize, Vec<&StateStream>> = BTreeMap::new();
         for stream in &state.streams {
             if let Content::File(wanted) = stream.content {
                 streams.entry(wanted.file).or_default().push(stream);
             }
         }
-        let asked = state.files.iter().enumerate().map(|(number, file)| {
-            let ours = streams.get(&number).is_some_and(|s| s.iter().any(|s| s.id.is_some()));
-            async move { (number, look(&file.location, ours).await) }
+        let asked = state.files.iter().enumerate().filter_map(|(number, file)| {
+            let streams = streams.get(&number)?;
+            let ours = streams.iter().any(|s| s.id.is_some());
+            let is_asked = ours || which == Which::All || streams.iter().any(|s| !shows_on_reading(s, limits));
+            is_asked.then_some(async move { (number, look(&file.location, ours).await) })
         });
         let mut answers: Vec<_> = stream::iter(asked).buffered(limits.requests_max.max(1)).collect().await;
         answers.sort_by_key(|(number, _)| *number);

@@ -16,6 +16,7 @@ use crate::read::{Checkpoint, ReadLimits, State};
 use crate::store::{FlinkPath, Stores, names};
 
 pub(crate) use audit::Audit;
+pub(crate) use files::Which;
 
 /// What a check found.
 #[derive(Clone, Debug)]
@@ -133,7 +134,7 @@ pub async fn verify(
         audit.refused(&place, error)?;
     }
     audit.state(&checkpoint, &state);
-    audit.files(&state, limits).await?;
+    audit.files(&state, limits, Which::All).await?;
     audit.trailer_sizes(&checkpoint, &state);
     audit.data(&state, limits, progress).await?;
     Ok(audit.finish())
