@@ -113,8 +113,14 @@ async fn files_in_the_making_of_an_interrupted_run_are_removed() {
         let disk = disk();
         let at = disk.at(&format!("out/{JOB}/chk-7"));
         fs::create_dir_all(at.join("deeper")).unwrap();
-        fs::write(at.join("_drystone-unfinished-1"), b"of an earlier run\n").unwrap();
-        for name in ["ds1-a0-wrepack-c7-n0-0000000000000001", "ds1-x#1", "_metadata#1", "deeper/f0", "deeper/f1#22"] {
+        fs::write(at.join("_drystone-unfinished-00000000000000ff"), b"of an earlier run\n").unwrap();
+        for name in [
+            "ds1-a0-wrepack.00000000000000ff-c7-n0-0000000000000001",
+            "ds1-00000000000000ff#1",
+            "_metadata#1",
+            "deeper/f0-00000000000000ff",
+            "deeper/f1-00000000000000ff#22",
+        ] {
             fs::write(at.join(name), b"half").unwrap();
         }
         let report = run(&disk, how, 1).await.unwrap();
@@ -128,7 +134,7 @@ async fn a_marker_in_the_making_alone_is_no_obstacle() {
     let disk = disk();
     let at = disk.at(&format!("out/{JOB}/chk-7"));
     fs::create_dir_all(&at).unwrap();
-    fs::write(at.join("_drystone-unfinished-1#1"), b"").unwrap();
+    fs::write(at.join("_drystone-unfinished-00000000000000ff#1"), b"").unwrap();
     let report = run(&disk, REPACK, 1).await.unwrap();
     assert_eq!(report.leftovers_removed, 0);
     assert_complete(&disk, &report).await;
@@ -138,7 +144,7 @@ async fn a_marker_in_the_making_alone_is_no_obstacle() {
 async fn a_run_that_only_its_marker_was_left_of_is_finished() {
     let disk = disk();
     let first = run(&disk, REPACK, 1).await.unwrap();
-    let marker = disk.at(&format!("out/{JOB}/chk-7/_drystone-unfinished-1"));
+    let marker = disk.at(&format!("out/{JOB}/chk-7/_drystone-unfinished-00000000000000ff"));
     fs::write(&marker, b"of an earlier run\n").unwrap();
     let report = run(&disk, REPACK, 2).await.unwrap();
     assert!(report.already_complete && !marker.exists());
@@ -147,16 +153,19 @@ async fn a_run_that_only_its_marker_was_left_of_is_finished() {
 }
 
 #[tokio::test]
-async fn a_run_that_fails_leaves_no_directory_either() {
-    for how in [REPACK, COPY] {
-        let disk = Disk::new();
-        let one = disk.file("one", &chunk(100_000, 1));
-        let id = drystone::id::SegmentId { file: drystone::id::FileToken(1), ordinal: 0, crc32c: 1 };
-        let wrong = synthetic::inline(&id.to_string(), b"not what the checksum says");
-        disk.commit(&checkpoint(vec![one, wrong]));
-        let error = run(&disk, how, 1).await.unwrap_err();
+async fn a_run_that_fails_leaves_no_directory_that_it_made_and_each_that_was_there() {
+    let disk = Disk::new();
+    disk.file("one", &chunk(100_000, 1));
+    // What reading shows, when the directories have been made.
+    disk.commit(&checkpoint(vec![synthetic::relative("one", 99_999)]));
+    for to in ["x/y/z", "q"] {
+        let existed = disk.at("q").join(JOB).join("chk-7/kept");
+        fs::create_dir_all(&existed).unwrap();
+        let error = runs::repack(&Stores::new(), &disk.checkpoint(), &disk.named(to), &options(1)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
-        assert!(!disk.at("out").exists());
+        assert_eq!(disk.at(to).join(JOB).exists(), to == "q");
+        assert!(!disk.at("x").exists() && existed.is_dir());
+        assert!(disk.files(to).is_empty());
     }
 }
 
@@ -203,17 +212,17 @@ fn overtake(how: bool, other_ends: bool) {
             COPY => repack::copy(&stores, &from, &runs::path(&to), &options, &progress).await,
         }
     });
-    let error = done.unwrap_err();
     assert!(overtaken.into_inner());
-    let there = disk.files("out");
     if other_ends {
+        assert_eq!(done.unwrap_err().kind(), ErrorKind::Conflict);
+        let there = disk.files("out");
         let found = runtime().block_on(runs::check(&stores, &runs::path(&disk.named(&format!("out/{JOB}/chk-7")))));
-        assert!(found.unwrap().is_sound(), "{error}");
+        assert!(found.unwrap().is_sound());
         assert!(!there.keys().any(|name| name.contains("unfinished")), "{:?}", there.keys());
+        assert_eq!(there.len(), if how == REPACK { 4 } else { 7 }, "{:?}", there.keys());
     } else {
-        assert!(there.keys().any(|name| name.contains("unfinished")), "{error}");
-        let report = runtime().block_on(run(&disk, how, 3)).unwrap();
-        runtime().block_on(assert_complete(&disk, &report));
+        // The other's files are litter now, and its run, should it go on, can't commit.
+        runtime().block_on(assert_complete(&disk, &done.unwrap()));
     }
 }
 
@@ -228,23 +237,25 @@ fn a_copy_leaves_the_result_of_a_run_that_overtook_it() {
 }
 
 #[test]
-fn a_run_leaves_the_marker_of_a_run_that_overtook_it() {
+fn a_run_that_commits_clears_away_what_another_left_meanwhile() {
     overtake(REPACK, false);
     overtake(COPY, false);
 }
 
 #[tokio::test]
-async fn two_runs_at_once_make_one_result_or_none() {
-    for _ in 0..50 {
-        let disk = disk();
-        match tokio::join!(run(&disk, REPACK, 1), run(&disk, REPACK, 2)) {
-            (Ok(one), Ok(other)) => {
-                // One came when the other had just committed.
-                assert!(one.already_complete != other.already_complete);
-                assert_complete(&disk, &one).await;
+async fn of_two_runs_at_once_one_commits() {
+    for how in [REPACK, COPY] {
+        for _ in 0..30 {
+            let disk = disk();
+            match tokio::join!(run(&disk, how, 1), run(&disk, how, 2)) {
+                (Ok(one), Ok(other)) => {
+                    // One came when the other had just committed.
+                    assert!(one.already_complete != other.already_complete);
+                    assert_complete(&disk, &one).await;
+                }
+                (Ok(one), Err(_)) | (Err(_), Ok(one)) => assert_complete(&disk, &one).await,
+                (Err(one), Err(other)) => panic!("{one}; {other}"),
             }
-            (Ok(one), Err(_)) | (Err(_), Ok(one)) => assert_complete(&disk, &one).await,
-            (Err(_), Err(_)) => assert_complete(&disk, &run(&disk, REPACK, 3).await.unwrap()).await,
         }
     }
 }

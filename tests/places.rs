@@ -41,7 +41,13 @@ async fn refuse(disk: &Disk, to: &str, kind: ErrorKind) {
 
 #[tokio::test]
 async fn a_destination_that_holds_something_is_left_alone() {
-    for name in ["foreign", "ds1-a0-wrepack-c7-n0-0000000000000001", "deep/er/file"] {
+    for name in [
+        "foreign",
+        "ds1-a0-wrepack-c7-n0-0000000000000001",
+        "deep/er/file",
+        // Of a run to another directory.
+        "deeper/_drystone-unfinished-0000000000000001",
+    ] {
         let disk = disk();
         let file = disk.at(&format!("out/{JOB}/chk-7/{name}"));
         fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -55,6 +61,44 @@ async fn a_checkpoint_that_is_there_already_is_left_alone() {
     let disk = disk();
     repack(&disk, &disk.named("out")).await.unwrap();
     refuse(&disk, &disk.named("out"), ErrorKind::Conflict).await;
+}
+
+#[tokio::test]
+async fn what_another_source_made_is_no_result_of_this_one() {
+    let (disk, other) = (disk(), Disk::new());
+    other.commit(&checkpoint((0..5).map(|n| other.file(&format!("f{n}"), &chunk(30_000, n + 9))).collect()));
+    let to = disk.named("out");
+    runs::repack(&Stores::new(), &other.checkpoint(), &to, &runs::options(7, runs::all_packed())).await.unwrap();
+    // As if that run had been interrupted when it had just committed.
+    fs::write(disk.at(&format!("out/{JOB}/chk-7/_drystone-unfinished-0000000700000000")), b"").unwrap();
+    refuse(&disk, &to, ErrorKind::Conflict).await;
+}
+
+#[tokio::test]
+async fn a_copy_with_relative_names_can_be_moved() {
+    let disk = Disk::new();
+    disk.file("f", &chunk(30_000, 1));
+    disk.commit(&checkpoint(vec![synthetic::relative("f", 30_000)]));
+    let report = copy(&disk, &disk.named("out")).await.unwrap();
+    fs::rename(disk.at(&format!("out/{JOB}/chk-7")), disk.at("moved")).unwrap();
+    let stores = Stores::new();
+    let found = runs::check(&stores, &runs::path(&disk.named("moved"))).await.unwrap();
+    assert!(found.is_sound() && found.counts.trailer, "{:?}", found.findings);
+    assert_eq!(found.counts.files, report.after.files);
+    fs::write(
+        disk.at("moved").join(
+            fs::read_dir(disk.at("moved"))
+                .unwrap()
+                .find_map(|e| {
+                    let name = e.unwrap().file_name();
+                    name.to_string_lossy().starts_with('f').then_some(name)
+                })
+                .unwrap(),
+        ),
+        b"short",
+    )
+    .unwrap();
+    assert!(!runs::check(&stores, &runs::path(&disk.named("moved"))).await.unwrap().is_sound());
 }
 
 #[tokio::test]

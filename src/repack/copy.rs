@@ -17,11 +17,13 @@ use super::{Options, Phase, Progress, Source, rewrite};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::{Crc32c, crc32c};
 use crate::handle::{FileHandle, JavaString, StreamHandle};
+use crate::id::FileToken;
 use crate::read::{Content, State, StateFile};
-use crate::store::{FlinkPath, Location, Upload, names};
+use crate::store::names::{PhysicalFileName, WorkerName};
+use crate::store::{FlinkPath, Location, Upload};
 
-/// Files copied at once.
-const FILES_MAX: usize = 8;
+/// Reads' worth of memory that a file takes while it is copied, at most: one just read, and the parts on their way.
+const BUFFERS: u64 = 6;
 
 pub(super) async fn copy(
     source: &Source<'_>,
@@ -29,7 +31,7 @@ pub(super) async fn copy(
     options: &Options,
     progress: &Progress<'_>,
 ) -> Result<Draft> {
-    let mut names = Names::new(source);
+    let mut names = Names::new(source, target.token);
     let names_of_files: Vec<String> = source.state.files.iter().map(|file| names.of_file(&file.name)).collect();
     let total = source.state.live_bytes().iter().sum();
     let done = AtomicU64::new(0);
@@ -51,7 +53,9 @@ pub(super) async fn copy(
         }
     });
     // Those under way when one fails are waited for, not cut: what is cut may still land after the clean-up.
-    let copied: Vec<_> = stream::iter(copies).buffered(FILES_MAX).collect().await;
+    let at_once = options.read.memory_bytes_max / (BUFFERS * options.read.range_bytes_max).max(1);
+    let at_once = (at_once as usize).clamp(1, options.read.requests_max.max(1));
+    let copied: Vec<_> = stream::iter(copies).buffered(at_once).collect().await;
     let copied: Vec<Option<(FlinkPath, u64)>> = copied.into_iter().collect::<Result<_>>()?;
     let files: Vec<(FlinkPath, u64)> = copied.into_iter().flatten().collect();
 
@@ -118,7 +122,7 @@ async fn copy_file(file: &StateFile, to: &Location, sums: &mut [Sum], read_bytes
     if length <= read_bytes_max {
         let bytes = file.location.read(0..length).await?;
         sums.iter_mut().for_each(|sum| sum.add(0, &bytes));
-        to.create(vec![bytes]).await?;
+        to.create_own(vec![bytes]).await?;
         return Ok(length);
     }
     let mut upload = to.create_multipart().await?;
@@ -194,27 +198,44 @@ struct Names {
     job: Option<FlinkPath>,
     /// Directories outside the job's, each under a number.
     foreign: BTreeMap<FlinkPath, usize>,
+    /// In each file's name, as the target wants it.
+    token: FileToken,
     /// Names that files have already.
     taken: BTreeSet<String>,
 }
 
 impl Names {
-    fn new(source: &Source<'_>) -> Self {
+    fn new(source: &Source<'_>, token: FileToken) -> Self {
         let checkpoint = source.checkpoint.directory.name().clone();
         let job = source.checkpoint.job_id().and_then(|_| checkpoint.parent());
-        let taken = BTreeSet::from([names::METADATA.to_owned()]);
-        Self { checkpoint, job, foreign: BTreeMap::new(), taken }
+        Self { checkpoint, job, foreign: BTreeMap::new(), token, taken: BTreeSet::new() }
     }
 
-    /// As [`below`](Self::below), or, where two files would have one name, below `again-<n>`.
+    /// As [`below`](Self::below), or, where two files would have one name, below `again-<n>`; the run's token is in the
+    /// file's own name.
     fn of_file(&mut self, path: &FlinkPath) -> String {
         let below = self.below(path);
+        let below = match below.rsplit_once('/') {
+            Some((directory, name)) => format!("{directory}/{}", self.with_token(name)),
+            None => self.with_token(&below),
+        };
         let (mut name, mut number) = (below.clone(), 0);
-        while names::parse_unfinished_marker(&name).is_some() || !self.taken.insert(name.clone()) {
+        while !self.taken.insert(name.clone()) {
             name = format!("again-{number}/{below}");
             number += 1;
         }
         name
+    }
+
+    /// A packed file's name stays one, with this run as its worker.
+    fn with_token(&self, name: &str) -> String {
+        match name.parse::<PhysicalFileName>() {
+            Ok(packed) => {
+                let worker = WorkerName::sanitise(&format!("copy.{}", self.token));
+                PhysicalFileName { worker, ..packed }.to_string()
+            }
+            Err(_) => format!("{name}-{}", self.token),
+        }
     }
 
     /// `<name>` within the checkpoint, `<path>` within the job, else `foreign-<n>/<name>`.

@@ -31,7 +31,9 @@ pub(super) async fn pack(
     progress: &Progress<'_>,
 ) -> Result<Draft> {
     let checkpoint = source.checkpoint.decoded.metadata.checkpoint_id;
-    let pool = FilePool::new(target.directory.clone(), "repack", checkpoint, options.write, options.tokens.clone());
+    // The run's token in every name says whose litter a file is, should the run be interrupted.
+    let worker = format!("repack.{}", target.token);
+    let pool = FilePool::new(target.directory.clone(), &worker, checkpoint, options.write, options.tokens.clone());
     match pack_into(&pool, source, options, progress).await {
         Ok(draft) => Ok(draft),
         Err(error) => {

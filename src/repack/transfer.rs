@@ -1,15 +1,15 @@
 //! What repacking and copying have in common: check, write, read back, commit, or leave nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::target::{CommitError, Prepared, Target};
 use super::{Options, Phase, Progress, Report, Source, copy, pack};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, NamedFile, Trailer};
-use crate::handle::{CheckpointMetadata, JavaString};
+use crate::handle::{CheckpointMetadata, JavaString, StreamHandle};
 use crate::read::{Checkpoint, Content, State, Totals};
 use crate::store::{FlinkPath, Stores};
-use crate::verify::{Audit, Which, refuse, verify};
+use crate::verify::{Audit, Which, refuse};
 
 /// Which of the two.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,28 +43,22 @@ pub(super) async fn run(
     let target = match Target::prepare(&plain, &checkpoint, destination, options).await? {
         Prepared::Ready(target) => target,
         Prepared::Complete(target) => {
-            let directory = target.directory.name().clone();
-            let after = match check_complete(&plain, &directory, options, progress).await {
-                Ok(after) => after,
-                Err(error) => {
-                    target.leave().await?;
-                    return Err(error);
-                }
-            };
-            target.finish().await?;
-            return Ok(Report { destination: directory, leftovers_removed: 0, already_complete: true, before, after });
+            let (source, destination) = (Source { checkpoint: &checkpoint, state: &state }, target.directory.name());
+            let (result, state) = check_complete(&plain, &source, destination, options, progress).await?;
+            let leftovers_removed = target.sweep(&names_of(&state)).await?;
+            let (destination, after) = (destination.clone(), Totals::of(&result, &state));
+            return Ok(Report { destination, leftovers_removed, already_complete: true, before, after });
         }
     };
     let source = Source { checkpoint: &checkpoint, state: &state };
-    let after = write(&plain, &source, &target, options, progress, how).await?;
-    target.finish().await?;
-    Ok(Report {
-        destination: target.directory.name().clone(),
-        leftovers_removed: target.leftovers_removed,
-        already_complete: false,
-        before,
-        after,
-    })
+    let (result, state) = write(&plain, &source, &target, options, progress, how).await?;
+    let leftovers_removed = target.sweep(&names_of(&state)).await?;
+    let (destination, after) = (target.directory.name().clone(), Totals::of(&result, &state));
+    Ok(Report { destination, leftovers_removed, already_complete: false, before, after })
+}
+
+fn names_of(state: &State) -> BTreeSet<FlinkPath> {
+    state.files.iter().map(|file| file.name.clone()).collect()
 }
 
 /// Refuses a source that isn't sound, as far as that can be told without reading all of it: the rest shows on reading.
@@ -86,19 +80,30 @@ async fn check_source(stores: &Stores, checkpoint: &Checkpoint, options: &Option
     Ok(state)
 }
 
+/// Reads what another run has committed, and compares it with the source.
 async fn check_complete(
     stores: &Stores,
+    source: &Source<'_>,
     directory: &FlinkPath,
     options: &Options,
     progress: &Progress<'_>,
-) -> Result<Totals> {
-    let checking = |done, total| progress(Phase::Checking, done, total);
-    let found = verify(stores, directory, &options.read, &checking).await?;
-    if let Some(finding) = found.findings.first() {
-        return Err(Error::new(ErrorKind::Damaged, finding.to_string()));
-    }
-    let checkpoint = Checkpoint::load(stores, directory).await?;
-    Ok(Totals::of(&checkpoint, &State::of(stores, &checkpoint).await?))
+) -> Result<(Checkpoint, State)> {
+    let crcs = async {
+        let mut audit = Audit::new(source.checkpoint.directory.real(), source.checkpoint.directory.real());
+        audit.files(source.state, &options.read, Which::All).await?;
+        let reading = |done, total| progress(Phase::Writing, done, total);
+        let sums = audit.data(source.state, &options.read, &reading).await?;
+        refuse(audit)?;
+        Ok(sums.into_iter().flatten().collect::<Vec<u32>>())
+    };
+    let crcs = crcs.await?;
+    let result = Checkpoint::load(stores, directory).await?;
+    let state = read_back(stores, source, &result, &crcs, options, progress).await.map_err(|e| {
+        let (kind, line) = (e.kind(), e.one_line());
+        let kind = if kind == ErrorKind::Damaged { ErrorKind::Conflict } else { kind };
+        Error::new(kind, format!("{directory} holds a checkpoint already, and not what this run would write: {line}"))
+    })?;
+    Ok((result, state))
 }
 
 /// Writes the files, then reads them back, then commits. On an error everything written is removed, unless it isn't known
@@ -110,31 +115,29 @@ async fn write(
     options: &Options,
     progress: &Progress<'_>,
     how: How,
-) -> Result<Totals> {
+) -> Result<(Checkpoint, State)> {
     let draft = match how {
         How::Pack => pack::pack(source, target, options, progress).await,
         How::Copy => copy::copy(source, target, options, progress).await,
     };
     let mut draft = match draft {
         Ok(draft) => draft,
-        Err(error) => return Err(discard(target, &[], error).await),
+        Err(error) => return Err(discard(target, error).await),
     };
-    // The names of packed files are this run's alone; those of copies any run to the same place would give.
-    let own_files: Vec<_> = if how == How::Pack { draft.files.keys().cloned().collect() } else { Vec::new() };
     // Version 2 can only be read.
     draft.metadata.version = draft.metadata.version.max(3);
     let checked = async {
         let result = assemble(target, &draft)?;
-        let state = read_back(stores, source, &result, &draft, options, progress).await?;
+        let state = read_back(stores, source, &result, &draft.crcs, options, progress).await?;
         Ok((result, state))
     };
     let (result, state) = match checked.await {
         Ok(checked) => checked,
-        Err(error) => return Err(discard(target, &own_files, error).await),
+        Err(error) => return Err(discard(target, error).await),
     };
     match target.commit(result.bytes.clone()).await {
-        Ok(()) => Ok(Totals::of(&result, &state)),
-        Err(CommitError::Refused(error)) => Err(discard(target, &own_files, error).await),
+        Ok(()) => Ok((result, state)),
+        Err(CommitError::Refused(error)) => Err(discard(target, error).await),
         Err(CommitError::Unknown(error)) => {
             let name = target.directory.name();
             Err(error
@@ -143,8 +146,13 @@ async fn write(
     }
 }
 
-async fn discard(target: &Target, own_files: &[FlinkPath], error: Error) -> Error {
-    match target.discard(own_files).await {
+async fn discard(target: &Target, mut error: Error) -> Error {
+    if target.is_complete().await.unwrap_or(false) {
+        // Whatever this run met with is a consequence: the other has removed its files.
+        let (name, line) = (target.directory.name(), error.one_line());
+        error = Error::new(ErrorKind::Conflict, format!("another run has completed {name} meanwhile ({line})"));
+    }
+    match target.discard().await {
         Ok(()) => error,
         Err(left) => error.context(target.uncleaned(&left)),
     }
@@ -154,9 +162,12 @@ async fn discard(target: &Target, own_files: &[FlinkPath], error: Error) -> Erro
 fn assemble(target: &Target, draft: &Draft) -> Result<Checkpoint> {
     let encoded = format::encode(&draft.metadata).map_err(|e| e.in_file("the new _metadata"))?;
     let mut files = Vec::with_capacity(draft.files.len());
+    let relative = relative_names(draft);
     for (path, &size) in &draft.files {
-        let path = JavaString::new(&path.to_string())
-            .map_err(|e| Error::new(ErrorKind::Invalid, format!("path {path}: {e}")))?;
+        // A copy with relative handles can be moved, and so must its trailer.
+        let below = path.relative_to(target.directory.name()).filter(|below| relative.contains(*below));
+        let text = below.map_or_else(|| path.to_string(), str::to_string);
+        let path = JavaString::new(&text).map_err(|e| Error::new(ErrorKind::Invalid, format!("path {text}: {e}")))?;
         files.push(NamedFile { path, size });
     }
     let writer = concat!("drystone ", env!("CARGO_PKG_VERSION"));
@@ -166,12 +177,23 @@ fn assemble(target: &Target, draft: &Draft) -> Result<Checkpoint> {
     Ok(Checkpoint { directory: target.directory.clone(), bytes, decoded })
 }
 
+/// The paths of the draft's relative handles.
+fn relative_names(draft: &Draft) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    draft.metadata.visit_streams(|_, handle| {
+        if let StreamHandle::Relative(file) = handle {
+            names.insert(file.path.to_string());
+        }
+    });
+    names
+}
+
 /// Reads every byte of the result and compares it, stream by stream, with what was read from the source.
 async fn read_back(
     stores: &Stores,
     source: &Source<'_>,
     result: &Checkpoint,
-    draft: &Draft,
+    crcs: &[u32],
     options: &Options,
     progress: &Progress<'_>,
 ) -> Result<State> {
@@ -191,7 +213,7 @@ async fn read_back(
     let (old, new) = (with_state(source.state), with_state(&state));
     let same = |(n, (&o, &i)): (usize, (&usize, &usize))| {
         let (old, new) = (&source.state.streams[o], &state.streams[i]);
-        old.place == new.place && old.content.size() == new.content.size() && sums[i] == draft.crcs.get(n).copied()
+        old.place == new.place && old.content.size() == new.content.size() && sums[i] == crcs.get(n).copied()
     };
     if old.len() != new.len() || !old.iter().zip(&new).enumerate().all(same) {
         let message = format!("what was written to {} differs from the source", result.directory.name());

@@ -14,15 +14,15 @@ use crate::id::{CheckpointId, FileToken, JobId};
 
 /// The file that makes a directory a checkpoint.
 pub const METADATA: &str = "_metadata";
-/// The file that says that a checkpoint's directory is being written: by the run with this number, counted from 1. The
-/// run with the highest number owns the directory.
-pub fn unfinished_marker(number: u64) -> String {
-    format!("{UNFINISHED}{number}")
+/// The file that says that a run is writing a checkpoint's directory, or was interrupted: the run with this token, which
+/// all names of its files hold.
+pub fn unfinished_marker(run: FileToken) -> String {
+    format!("{UNFINISHED}{run}")
 }
 
-/// The number of an [`unfinished_marker`].
-pub fn parse_unfinished_marker(name: &str) -> Option<u64> {
-    decimal(name.strip_prefix(UNFINISHED)?).filter(|&number| number > 0)
+/// The run of an [`unfinished_marker`].
+pub fn parse_unfinished_marker(name: &str) -> Option<FileToken> {
+    name.strip_prefix(UNFINISHED)?.parse().ok()
 }
 
 const UNFINISHED: &str = "_drystone-unfinished-";

@@ -1,13 +1,13 @@
 //! Collects findings; checks the metadata against its own trailer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::{Counts, FINDINGS_MAX, Finding, Verification};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::flipped_bit;
-use crate::format::{self, Decoded, SectionOwner};
+use crate::format::{self, Decoded, NamedFile, SectionOwner};
 use crate::handle::Place;
 use crate::id::OperatorId;
 use crate::read::{Checkpoint, Content, State, StateStream, Wanted};
@@ -138,12 +138,11 @@ impl Audit {
             }
             return;
         };
-        let mut listed: Vec<_> = trailer.files.iter().map(|f| f.path.to_text().into_owned()).collect();
-        let mut named: Vec<_> = state.files.iter().map(|f| f.name.to_string()).collect();
-        listed.sort();
-        named.sort();
-        if listed != named {
-            let problem = format!("its trailer lists {} files, its handles name {} others", listed.len(), named.len());
+        let listed: BTreeSet<_> = trailer.files.iter().filter_map(|f| listed_path(checkpoint, f)).collect();
+        let named: BTreeSet<_> = state.files.iter().map(|f| f.name.clone()).collect();
+        if let Some(path) = listed.symmetric_difference(&named).next() {
+            let (one, other) = if listed.contains(path) { ("trailer", "handles") } else { ("handles", "trailer") };
+            let problem = format!("its {one} name {path}, its {other} don't");
             self.add(Finding::in_file(&metadata, None, problem));
         }
     }
@@ -175,6 +174,13 @@ impl Audit {
             }
         }
     }
+}
+
+/// A file that a trailer lists; like handles it may do so relative to the checkpoint's directory.
+pub(super) fn listed_path(checkpoint: &Checkpoint, file: &NamedFile) -> Option<FlinkPath> {
+    let text = file.path.to_text();
+    let below = || checkpoint.directory.name().join(&text);
+    FlinkPath::parse(&text).or_else(|_| below()).ok()
 }
 
 fn owner(owner: &SectionOwner) -> (Option<OperatorId>, Option<u32>) {

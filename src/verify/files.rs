@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use futures::stream::{self, StreamExt};
 
+use super::audit::listed_path;
 use super::{Audit, Finding};
 use crate::error::{ErrorKind, FormatError, Result};
 use crate::format::footer::TAIL_BYTES;
@@ -133,9 +134,10 @@ impl Audit {
     /// Checks that the files are as long as the trailer says.
     pub(crate) fn trailer_sizes(&mut self, checkpoint: &Checkpoint, state: &State) {
         let Some(trailer) = &checkpoint.decoded.trailer else { return };
-        let listed: BTreeMap<String, u64> = trailer.files.iter().map(|f| (f.path.to_string(), f.size)).collect();
+        let listed: BTreeMap<_, u64> =
+            trailer.files.iter().filter_map(|f| Some((listed_path(checkpoint, f)?, f.size))).collect();
         for (number, file) in state.files.iter().enumerate() {
-            let (Some(&size), Some(&length)) = (listed.get(&file.name.to_string()), self.lengths.get(&number)) else {
+            let (Some(&size), Some(&length)) = (listed.get(&file.name), self.lengths.get(&number)) else {
                 continue;
             };
             if size != length {
