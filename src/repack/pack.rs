@@ -117,7 +117,7 @@ async fn write_units(
                 owners.push(number);
             }
             Content::Inline(handle) => {
-                results[number] = write_inline(pool, state, unit, &handle.bytes, options).await?;
+                results[number] = write_inline(pool, state, unit, &handle.bytes).await?;
                 done += handle.bytes.len() as u64;
             }
         }
@@ -136,7 +136,7 @@ async fn write_units(
             let unit = &units[owners[piece.wanted]];
             let mut writer = match writers.remove(&piece.wanted) {
                 Some(writer) => writer,
-                None => segment(pool, unit, options),
+                None => segment(pool, unit),
             };
             writer.write(fetched.piece(bytes, i)).await?;
             done += piece.within.len() as u64;
@@ -153,30 +153,20 @@ async fn write_units(
     Ok(results)
 }
 
-async fn write_inline(
-    pool: &FilePool,
-    state: &State,
-    unit: &Unit,
-    bytes: &Bytes,
-    options: &Options,
-) -> Result<(Written, u32)> {
+async fn write_inline(pool: &FilePool, state: &State, unit: &Unit, bytes: &Bytes) -> Result<(Written, u32)> {
     let crc = crc32c(bytes);
     check(state, &unit.streams, crc)?;
     if unit.streams.iter().any(|&s| state.streams[s].place.part == Part::Coordinator) {
         // Flink reads a coordinator's state from nowhere but the metadata.
         return Ok((Written::Inline(pool.inline_handle(bytes.clone(), crc)?), crc));
     }
-    let mut writer = segment(pool, unit, options);
+    let mut writer = segment(pool, unit);
     writer.write(bytes.clone()).await?;
     Ok((writer.finish().await?, crc))
 }
 
-fn segment(pool: &FilePool, unit: &Unit, options: &Options) -> SegmentWriter {
-    let size = unit.content.size();
-    let writer = pool.segment(unit.origin, Some(size));
-    // An inline handle is written out once for each stream that has it.
-    let inline_bytes = size.saturating_mul(unit.streams.len() as u64);
-    if inline_bytes > options.write.inline_bytes_max { writer.never_inline() } else { writer }
+fn segment(pool: &FilePool, unit: &Unit) -> SegmentWriter {
+    pool.segment(unit.origin, Some(unit.content.size())).named_by(unit.streams.len() as u64)
 }
 
 /// The bytes of a read, if its file is no longer or shorter than a handle says that names all of it.
