@@ -8,7 +8,7 @@ use crate::error::{ErrorKind, Result};
 use crate::handle::{JavaString, OperatorSubtasks};
 use crate::id::OperatorId;
 use crate::read::{Checkpoint, Content, ReadLimits, State, Totals};
-use crate::store::{FlinkPath, Rebase, Stores};
+use crate::store::{FlinkPath, Location, Rebase, Stores};
 
 /// What a checkpoint is made of.
 #[derive(Clone, Debug)]
@@ -125,15 +125,19 @@ pub async fn inspect(stores: &Stores, path: &FlinkPath, limits: &ReadLimits) -> 
     Ok(Inspection { checkpoint, state, totals, operators, histogram, files, moved })
 }
 
+/// None if there is no such file.
+async fn length_of(file: Location) -> Result<Option<u64>> {
+    match file.size().await {
+        Ok(size) => Ok(Some(size)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 async fn usages(state: &State, limits: &ReadLimits) -> Result<Vec<FileUsage>> {
-    let lengths = state.files.iter().map(|file| async {
-        match file.location.size().await {
-            Ok(size) => Ok(Some(size)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    });
-    let lengths: Vec<Option<u64>> = stream::iter(lengths).buffered(limits.requests_max.max(1)).try_collect().await?;
+    let locations: Vec<Location> = state.files.iter().map(|file| file.location.clone()).collect();
+    let lengths = stream::iter(locations).map(length_of).buffered(limits.requests_max.max(1));
+    let lengths: Vec<Option<u64>> = lengths.try_collect().await?;
     let mut counts = vec![0; state.files.len()];
     for stream in &state.streams {
         if let Content::File(wanted) = stream.content {

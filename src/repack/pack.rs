@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::crc32c;
 use crate::handle::{JavaString, Part};
 use crate::id::Subtask;
-use crate::read::{Content, Fetched, State, StateStream, Wanted, fetches, plan};
+use crate::read::{Content, Fetched, State, StateStream, fetches, plan};
 use crate::write::{FilePool, Origin, SegmentWriter, Written};
 
 /// Bytes of the source, however many streams name them: packed once.
@@ -127,11 +127,8 @@ async fn write_units(
     // More than one is under way only where ranges of the source overlap.
     let mut writers: BTreeMap<usize, SegmentWriter> = BTreeMap::new();
     while let Some(fetched) = reads.next().await {
-        let bytes = as_named(state, &wanted, &fetched).map_err(|e| {
-            let first = fetched.fetch.pieces.first().map(|piece| units[owners[piece.wanted]].streams[0]);
-            let place = first.map(|stream| format!(" for {}", state.streams[stream].place)).unwrap_or_default();
-            e.context(format!("reading {}{place}", state.files[fetched.fetch.file].location.real()))
-        })?;
+        let bytes = as_named(state, units, &owners, &fetched)
+            .map_err(|e| e.context(format!("reading {}", state.files[fetched.fetch.file].location.real())))?;
         for (i, piece) in fetched.fetch.pieces.iter().enumerate() {
             let unit = &units[owners[piece.wanted]];
             let mut writer = match writers.remove(&piece.wanted) {
@@ -170,19 +167,18 @@ fn segment(pool: &FilePool, unit: &Unit) -> SegmentWriter {
 }
 
 /// The bytes of a read, if its file is no longer or shorter than a handle says that names all of it.
-fn as_named<'a>(state: &State, wanted: &[Wanted], fetched: &'a Fetched) -> Result<&'a Bytes> {
-    let file = &state.files[fetched.fetch.file];
+fn as_named<'a>(state: &State, units: &[Unit], owners: &[usize], fetched: &'a Fetched) -> Result<&'a Bytes> {
+    let mut streams = fetched.fetch.pieces.iter().flat_map(|p| &units[owners[p.wanted]].streams);
+    let at = |stream: Option<&usize>| stream.map(|&s| format!("for {}: ", state.streams[s].place)).unwrap_or_default();
     let (bytes, file_bytes) = match &fetched.result {
         Ok(read) => read,
-        Err(error) => return Err(Error::new(error.kind(), error.one_line())),
+        Err(error) => return Err(Error::new(error.kind(), at(streams.next()) + &error.one_line())),
     };
-    if file.whole
-        && let Some(piece) = fetched.fetch.pieces.iter().find(|p| wanted[p.wanted].offset == 0)
-        && wanted[piece.wanted].length != *file_bytes
-    {
-        let length = wanted[piece.wanted].length;
-        let message = format!("the file has {file_bytes} bytes, its handle says {length}");
-        return Err(Error::new(ErrorKind::Damaged, message));
+    let is_wrong = |&&s: &&usize| state.streams[s].whole && state.streams[s].content.size() != *file_bytes;
+    if let Some(stream) = streams.find(is_wrong) {
+        let length = state.streams[*stream].content.size();
+        let problem = format!("the file has {file_bytes} bytes, its handle says {length}");
+        return Err(Error::new(ErrorKind::Damaged, at(Some(stream)) + &problem));
     }
     Ok(bytes)
 }

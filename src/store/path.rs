@@ -6,6 +6,8 @@ use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use object_store::path::Path as Key;
+
 use crate::error::{Error, ErrorKind, Result};
 
 /// An absolute path in Flink's spelling: scheme, authority, path. Cheap to clone.
@@ -164,6 +166,16 @@ impl FlinkPath {
     /// Is this `base`, or below it?
     pub fn is_within(&self, base: &Self) -> bool {
         self.relative_to(base).is_some()
+    }
+
+    /// The key that a store has for this path.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`: it has a control character.
+    pub(crate) fn key(&self) -> Result<Key> {
+        // `parse` takes the text as it is; the `From` conversions would encode it.
+        Key::parse(self.path()).map_err(|_| invalid(format!("{self} has a control character, which no store can hold")))
     }
 
     /// The store, the same text for all its spellings.
