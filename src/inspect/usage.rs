@@ -97,9 +97,18 @@ const BUCKETS: [u64; 9] = [0, 1 << 10, 4 << 10, 20 << 10, 64 << 10, 1 << 20, 8 <
 impl Inspection {
     /// Bytes in the files that are there, over the bytes of them that this checkpoint names; 1 when it names none.
     pub fn space_amplification(&self) -> f64 {
-        let physical: u64 = self.files.iter().filter_map(|f| f.file_bytes).sum();
-        let live: u64 = self.files.iter().filter(|f| f.file_bytes.is_some()).map(|f| f.live_bytes).sum();
+        let (physical, live) = (self.physical_bytes(), self.live_bytes());
         if live == 0 { 1.0 } else { physical as f64 / live as f64 }
+    }
+
+    /// Bytes in the files that are there.
+    pub fn physical_bytes(&self) -> u64 {
+        self.files.iter().filter_map(|f| f.file_bytes).sum()
+    }
+
+    /// Bytes of the files that are there that this checkpoint names, each once.
+    pub fn live_bytes(&self) -> u64 {
+        self.files.iter().filter(|f| f.file_bytes.is_some()).map(|f| f.live_bytes).sum()
     }
 
     /// The files that aren't there.
