@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "support/stock_checkpoint.rs"]
+mod stock_checkpoint;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -128,9 +131,7 @@ fn verify_counts_what_it_cannot_check() {
 #[test]
 fn a_missing_file_is_bad_and_named_with_its_operator_and_subtask() {
     let to = tempfile::tempdir().unwrap();
-    let source = fixture("v2-rocksdb-plain", "chk-3");
-    let report = json(&on_fixtures(&["copy", "--json", &source, to.path().to_str().unwrap()]));
-    let new = PathBuf::from(report["destination"].as_str().unwrap().trim_start_matches("file:"));
+    let new = copied(to.path());
     let shared = fs::read_dir(new.join("shared")).unwrap().next().unwrap().unwrap().path();
     fs::remove_file(&shared).unwrap();
     let output = drystone(&["verify", new.to_str().unwrap()]);
@@ -191,6 +192,57 @@ fn a_bad_option_is_named_with_what_is_allowed() {
         assert_eq!(output.status.code(), Some(2), "{option}");
         assert!(words.iter().all(|word| stderr(&output).contains(word)), "{option}: {}", stderr(&output));
     }
+}
+
+#[test]
+fn options_of_inspect_that_can_not_be_followed_are_refused() {
+    let chk = fixture("v2-rocksdb-plain", "chk-3");
+    let job = Path::new(&chk).parent().unwrap().to_str().unwrap();
+    for (arguments, words) in [
+        (vec!["inspect", "--hash", &chk], ["--hash", "--json"]),
+        (vec!["inspect", "--hash", "--json", job], ["--hash", "name one"]),
+        (vec!["inspect", "--interval", "0", &chk], ["--interval", "above 0"]),
+    ] {
+        let output = on_fixtures(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(words.iter().all(|word| stderr(&output).contains(word)), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+/// A copy of the fixture, whose files can be removed.
+fn copied(to: &Path) -> PathBuf {
+    let source = fixture("v2-rocksdb-plain", "chk-3");
+    let report = json(&on_fixtures(&["copy", "--json", &source, to.to_str().unwrap()]));
+    PathBuf::from(report["destination"].as_str().unwrap().trim_start_matches("file:"))
+}
+
+#[test]
+fn missing_files_are_listed_first_and_an_error_has_one_line() {
+    let to = tempfile::tempdir().unwrap();
+    let new = copied(to.path());
+    let mut files: Vec<_> = fs::read_dir(new.join("shared")).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort_by_key(|file| fs::metadata(file).unwrap().len());
+    fs::remove_file(&files[0]).unwrap();
+    let text = stdout(&drystone(&["inspect", new.to_str().unwrap()]));
+    let first = text.split("physical file").nth(2).expect(&text).lines().nth(1).unwrap();
+    assert!(first.contains(files[0].file_name().unwrap().to_str().unwrap()) && first.contains("missing"), "{text}");
+    assert!(text.contains(" more (--all lists them)"), "{text}");
+    let hashed = drystone(&["inspect", "--json", "--hash", new.to_str().unwrap()]);
+    assert_eq!(hashed.status.code(), Some(2));
+    assert_eq!(stderr(&hashed).lines().count(), 1, "{}", stderr(&hashed));
+}
+
+#[test]
+fn a_checkpoint_with_a_missing_file_of_unknown_length_is_no_job_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let metadata = stock_checkpoint::metadata(&[(directory.path().join("gone").display().to_string(), -1)], 1);
+    fs::write(directory.path().join("_metadata"), metadata).unwrap();
+    let output = drystone(&["inspect", directory.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    let line = stderr(&output);
+    assert!(line.contains("/gone: there is no such file") && line.contains("subtask 0"), "{line}");
+    let output = drystone(&["verify", directory.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use drystone::format::checksum::{Crc32c, crc32c, flipped_bit};
-use drystone::format::footer::TAIL_BYTES;
+use drystone::format::footer::{FOOTER_BYTES_MAX, TAIL_BYTES};
 use drystone::format::{Footer, FooterBuilder, SegmentEntry, Tail};
 use drystone::id::{CheckpointId, FileToken, OperatorId, Scope, Subtask};
 use proptest::collection::vec;
@@ -103,6 +103,19 @@ fn every_truncation_and_any_garbage_is_found() {
     for wrong in [0, 1, file_len - 1, file_len + 1, u64::MAX] {
         assert!(Tail::decode(tail, wrong).is_err());
         assert!(Footer::decode(footer.clone(), wrong).is_err());
+    }
+}
+
+#[test]
+fn no_more_than_the_longest_footer_is_asked_for() {
+    let (footer, _) = sample();
+    let mut tail = footer[footer.len() - TAIL_BYTES..].to_vec();
+    for (more, is_allowed) in [(0, true), (1, false), (u64::MAX - FOOTER_BYTES_MAX - 45, false)] {
+        let length = FOOTER_BYTES_MAX + more;
+        tail[8..16].copy_from_slice(&length.to_be_bytes());
+        let read = Tail::decode(&tail, 45 + length);
+        assert_eq!(read.is_ok(), is_allowed, "{read:?}");
+        assert!(read.is_ok() || read.unwrap_err().field == "footer / footer length");
     }
 }
 

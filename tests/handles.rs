@@ -16,9 +16,10 @@ use drystone::handle::{
     OperatorStateHandle, OperatorSubtasks, StreamHandle, SubtaskState,
 };
 use drystone::id::KeyGroupRange;
-use drystone::inspect::inspect;
+use drystone::inspect::{inspect, inspect_job};
 use drystone::read::ReadLimits;
 use drystone::store::{FlinkPath, Stores};
+use drystone::verify::verify;
 use drystone::{Error, ErrorKind};
 use synthetic::{
     Disk, checkpoint, chunk, contents, file, handles, inline, load, of_subtasks, operator_state, relative, segment,
@@ -64,6 +65,16 @@ async fn refuse_subtask(disk: &Disk, subtask: u32, what: &str) {
     assert!(found.findings.iter().any(|f| f.subtask == Some(subtask)), "{:?}", found.findings);
 }
 
+/// Whatever a runtime of many threads is to run has to be able to move between them.
+#[test]
+fn what_takes_long_can_be_spawned() {
+    fn send<T: Send>(_: T) {}
+    let (stores, path) = (Stores::new(), runs::path("/x"));
+    send(inspect(&stores, &path, &ReadLimits::default()));
+    send(inspect_job(&stores, &path));
+    send(verify(&stores, &path, &ReadLimits::default(), &|_, _| {}));
+}
+
 #[tokio::test]
 async fn a_file_named_by_many_handles_is_packed_once_and_the_handles_stay_equal() {
     let disk = Disk::new();
@@ -95,6 +106,17 @@ async fn handles_that_overlap_keep_their_bytes() {
             assert_eq!(content[..], bytes[offset as usize..(offset + size) as usize]);
         }
     }
+}
+
+#[tokio::test]
+async fn a_whole_file_may_also_be_named_in_parts() {
+    let disk = Disk::new();
+    let whole = disk.file("f", &chunk(100_000, 1));
+    let path = disk.named(&format!("{}/chk-7/f", synthetic::JOB));
+    disk.commit(&checkpoint(vec![segment(&path, 0, 40_000), whole.clone(), segment(&path, 30_000, 70_000)]));
+    repack_and_copy(&disk).await;
+    disk.commit(&checkpoint(vec![segment(&path, 0, 40_000), file(&path, 99_999), whole]));
+    refuse_subtask(&disk, 1, &path).await;
 }
 
 #[tokio::test]

@@ -47,11 +47,12 @@ impl Disk {
     /// The pieces of a handle of that file, up to the first error.
     async fn open(&self, offset: u64, length: u64, whole: bool, crc32c: Option<u32>) -> (Vec<Bytes>, Option<Error>) {
         let name = path(&format!("{JOB}/file"));
-        let files = [StateFile { location: self.stores.locate(&name).unwrap(), name, whole }];
+        let files = [StateFile { location: self.stores.locate(&name).unwrap(), name }];
         let operator = OperatorId([1; 16]);
         let stream = StateStream {
             place: Place { operator, parallelism: 1, subtask: Some(0), part: Part::ManagedKeyed, local_path: None },
             content: Content::File(Wanted { file: 0, offset, length }),
+            whole,
             id: crc32c.map(|crc32c| SegmentId { file: FileToken(1), ordinal: 0, crc32c }),
             scope: Scope::Shared,
         };
@@ -173,5 +174,35 @@ async fn a_claim_of_any_length_is_refused_without_reading() {
         damaged(packed.err(), "the file has 5500");
         let copied = copy(&disk.stores, &source, &to, &options, &|_, _, _| {}).await.map(drop);
         damaged(copied.err(), "the file has 5500");
+    }
+}
+
+#[tokio::test]
+async fn what_a_store_can_not_say_is_no_finding() {
+    let disk = Disk::with_file(&bytes()).await;
+    let watch = Arc::new(Watch::default());
+    let stores = disk.stores.clone().with_store(&path("memory://other/"), Arc::new(WatchedStore::new(watch.clone())));
+    let directory = stores.locate(&path(&format!("{JOB}/chk-42"))).unwrap();
+    let check = async |file: &str, failure| {
+        *watch.gets.failure.lock().unwrap() = failure;
+        let metadata = directory.join("_metadata").unwrap();
+        metadata.delete().await.unwrap();
+        metadata.create(vec![stock_checkpoint::metadata(&[(file.to_owned(), -1)], 1)]).await.unwrap();
+        verify(&stores, directory.name(), &ReadLimits::default(), &|_, _| {}).await
+    };
+    for (file, failure, text) in [
+        ("memory://other/x", Some("<Code>NoSuchBucket</Code>"), "no such bucket"),
+        ("memory://other/x", Some("timed out"), "timed out"),
+        // Stands for a store whose settings are wrong: it can't be opened.
+        ("file://host/x", None, "names a host"),
+    ] {
+        let error = check(file, failure).await.unwrap_err();
+        assert!(error.one_line().contains(text) && error.one_line().contains("subtask 0"), "{error}");
+    }
+    for file in ["memory://other/missing", "memory://other/", "memory://other/a/../b", "memory://other/a\u{1}", "x"] {
+        let found = check(file, None).await.unwrap();
+        assert_eq!(found.findings.len(), 1);
+        let finding = found.findings[0].to_string();
+        assert_eq!(finding.matches("subtask 0").count(), 1, "{finding}");
     }
 }

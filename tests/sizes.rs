@@ -8,7 +8,8 @@ mod runs;
 mod synthetic;
 
 use drystone::handle::{OperatorSubtasks, StreamHandle};
-use drystone::read::Content;
+use drystone::inspect::{Prices, inspect, savings};
+use drystone::read::{Content, ReadLimits};
 use drystone::repack::Report;
 use drystone::store::Stores;
 use drystone::write::WriteSettings;
@@ -77,6 +78,22 @@ async fn the_inline_budget_is_not_exceeded() {
     disk.commit(&checkpoint((0..10).map(|n| disk.file(&format!("f{n}"), &chunk(1000, n))).collect()));
     let report = repack(&disk, WriteSettings { inline_bytes_total_max: 3500, ..WriteSettings::default() }).await;
     assert_eq!((report.after.inline_streams, report.after.files), (3, 1));
+}
+
+#[tokio::test]
+async fn a_chunk_with_many_names_counts_once_for_each() {
+    let disk = Disk::new();
+    let chunks = [1, 2].map(|n| disk.file(&format!("f{n}"), &chunk(1000, n)));
+    let named: Vec<_> = chunks.iter().flat_map(|chunk| vec![chunk.clone(); 3]).collect();
+    disk.commit(&checkpoint([named, vec![inline("here", &chunk(400, 3)); 2]].concat()));
+    for (budget, inline, files) in [(799, 0, 1), (800, 2, 1), (3799, 2, 1), (3800, 5, 1), (6800, 8, 0)] {
+        let write = WriteSettings { inline_bytes_total_max: budget, ..WriteSettings::default() };
+        let inspected = inspect(&Stores::new(), &disk.checkpoint(), &ReadLimits::default()).await.unwrap();
+        assert_eq!(savings(&inspected.state, &write, &Prices::default()).packed.files, files + 1, "{budget}");
+        let report = repack(&disk, write).await;
+        assert_eq!((report.after.inline_streams, report.after.files), (inline, files), "{budget}");
+        std::fs::remove_dir_all(disk.at("out")).unwrap();
+    }
 }
 
 #[tokio::test]

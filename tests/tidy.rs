@@ -21,7 +21,7 @@ const MODULES: [(&str, &[&str], bool); 11] = [
 ];
 
 /// Crates that have one home: named in no other module of the library.
-const HOMES: [(&str, &str); 3] = [("object_store", "store"), ("url", "store"), ("crc_fast", "format")];
+const HOMES: [(&str, &str); 2] = [("object_store", "store"), ("crc_fast", "format")];
 
 /// What only code that does I/O may name.
 const ASYNCHRONOUS: [&str; 4] = ["tokio", "futures", "async fn", "std::fs"];

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use drystone::ErrorKind;
 use drystone::write::WriteSettings;
+use futures::FutureExt;
 use support::packing::{Packing, bytes_of, origin};
 
 /// Small files of which each holds one segment of [`SEGMENT`] bytes.
@@ -260,4 +261,50 @@ async fn a_seal_that_was_cancelled_can_be_called_again() {
     packing.watch.puts.gate.add_permits(1);
     let sealed = packing.pool.seal().await.unwrap();
     packing.check(&[segment], &sealed).await;
+}
+
+/// On a thread of its own, so that one that hangs fails the test.
+fn within_a_minute(run: impl FnOnce() + Send + 'static) {
+    let (done, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        run();
+        done.send(()).unwrap();
+    });
+    wait.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
+}
+
+#[test]
+fn without_a_runtime_a_full_file_is_an_error() {
+    within_a_minute(|| {
+        let packing = Packing::new(WriteSettings { open_files_max: 0, ..one_each() });
+        let refused = packing.write(bytes_of(1, SEGMENT), None).now_or_never().unwrap().map(drop).unwrap_err();
+        assert!(refused.to_string().contains("no tokio runtime"), "{refused}");
+        assert!(packing.pool.seal().now_or_never().unwrap().is_err());
+        packing.pool.abandon().now_or_never().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn on_a_runtime_that_was_shut_down_a_full_file_is_an_error() {
+    within_a_minute(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let handle = runtime.handle().clone();
+        runtime.shutdown_background();
+        let _entered = handle.enter();
+        let packing = Packing::new(one_each());
+        packing.write(bytes_of(1, 5_000), None).now_or_never().unwrap().unwrap();
+        let refused = packing.pool.seal().now_or_never().unwrap().map(drop).unwrap_err();
+        assert!(refused.to_string().contains("was cut"), "{refused}");
+        packing.pool.abandon().now_or_never().unwrap().unwrap();
+    });
+}
+
+#[tokio::test]
+async fn what_a_dropped_writer_streamed_is_aborted_when_the_next_segment_is_placed() {
+    let packing = Packing::new(streaming());
+    let mut writer = packing.pool.segment(origin(0), None);
+    writer.write(bytes_of(1, STREAMED)).await.unwrap();
+    drop(writer);
+    packing.write(bytes_of(2, 5_000), None).await.unwrap();
+    assert_eq!(packing.watch.uploads_left.load(SeqCst), 0);
 }

@@ -17,6 +17,10 @@ const SEAL: Seal = Seal { name: "file footer", magic: u32::from_be_bytes(*b"DSsf
 /// The bytes at a file's end that tell how long its footer is.
 pub const TAIL_BYTES: usize = 8 + 8 + SEAL_BYTES;
 
+/// The longest footer: a file whose footer would be longer takes no more segments. So a reader knows what a tail may
+/// claim at most before it reads as much.
+pub const FOOTER_BYTES_MAX: u64 = 64 << 20;
+
 const OWNER_BYTES: usize = 8 + 16 + 4 + 4;
 const ENTRY_BYTES: usize = 8 + 8 + 4 + 1 + 4;
 /// Two counts, the token, the tail.
@@ -181,6 +185,10 @@ impl Tail {
         if data_len.checked_add(footer_len) != Some(file_len) || footer_len < FIXED_BYTES as u64 {
             let problem = format!("{data_len}, and {footer_len} of the footer, where the file has {file_len} bytes");
             return Err(input.error_at(at, "data length", problem));
+        }
+        if footer_len > FOOTER_BYTES_MAX {
+            let problem = format!("{footer_len} bytes, where {FOOTER_BYTES_MAX} are allowed");
+            return Err(input.error_at(at + 8, "footer length", problem));
         }
         Ok((tail, checksum))
     }

@@ -6,6 +6,6 @@ mod job;
 mod savings;
 mod usage;
 
-pub use job::{JobDirectory, RetainedCheckpoint, inspect_job};
+pub use job::{CheckpointFigures, JobDirectory, RetainedCheckpoint, inspect_job};
 pub use savings::{NAMENODE_BYTES_PER_FILE, Prices, Requests, Savings, savings};
 pub use usage::{FileUsage, Inspection, OperatorSummary, SizeBucket, SubtaskSummary, inspect};

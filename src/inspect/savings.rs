@@ -1,7 +1,10 @@
 //! What packing a checkpoint would save: files, requests, money, NameNode memory. Pure arithmetic.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
+use crate::handle::{JavaString, Part};
 use crate::read::{Content, State};
 use crate::write::WriteSettings;
 
@@ -56,23 +59,30 @@ const SECONDS_PER_MONTH: f64 = 30.0 * 24.0 * 3600.0;
 
 /// What packing would save. Reads are counted as the packed form would make them: 8 MB ranges.
 pub fn savings(state: &State, settings: &WriteSettings, prices: &Prices) -> Savings {
-    let mut ranges = BTreeSet::new();
-    let mut inline_bytes = 0;
     let mut chunks_in_files = 0;
+    // Each chunk is written once, with the number of streams that have it.
+    let mut inline: BTreeMap<(&JavaString, &Bytes), u64> = BTreeMap::new();
+    let mut ranges: BTreeMap<(usize, u64, u64), u64> = BTreeMap::new();
     for stream in &state.streams {
         match &stream.content {
             Content::Placeholder => {}
-            Content::Inline(handle) => inline_bytes += handle.bytes.len() as u64,
+            // It stays inline whatever its length.
+            Content::Inline(_) if stream.place.part == Part::Coordinator => {}
+            Content::Inline(handle) => *inline.entry((&handle.name, &handle.bytes)).or_default() += 1,
             Content::File(wanted) => {
                 chunks_in_files += 1;
-                ranges.insert((wanted.file, wanted.offset, wanted.length));
+                *ranges.entry((wanted.file, wanted.offset, wanted.length)).or_default() += 1;
             }
         }
     }
-    let (mut packed_bytes, mut oversized) = (0, 0);
-    for (_, _, length) in ranges {
-        if length <= settings.inline_bytes_max && inline_bytes + length <= settings.inline_bytes_total_max {
-            inline_bytes += length;
+    let inline = inline.into_iter().map(|((_, bytes), streams)| (bytes.len() as u64, streams));
+    let ranges = ranges.into_iter().map(|((_, _, length), streams)| (length, streams));
+    let (mut inline_bytes, mut packed_bytes, mut oversized) = (0, 0, 0);
+    for (length, streams) in inline.chain(ranges) {
+        // As in `FilePool`: an inline handle is written out for each stream.
+        let bytes = length.saturating_mul(streams);
+        if bytes <= settings.inline_bytes_max && inline_bytes + bytes <= settings.inline_bytes_total_max {
+            inline_bytes += bytes;
         } else if length > settings.file_bytes_max {
             oversized += 1;
         } else {

@@ -8,7 +8,7 @@ use crate::error::{ErrorKind, Result};
 use crate::handle::{JavaString, OperatorSubtasks};
 use crate::id::OperatorId;
 use crate::read::{Checkpoint, Content, ReadLimits, State, Totals};
-use crate::store::{FlinkPath, Rebase, Stores};
+use crate::store::{FlinkPath, Location, Rebase, Stores};
 
 /// What a checkpoint is made of.
 #[derive(Clone, Debug)]
@@ -97,9 +97,18 @@ const BUCKETS: [u64; 9] = [0, 1 << 10, 4 << 10, 20 << 10, 64 << 10, 1 << 20, 8 <
 impl Inspection {
     /// Bytes in the files that are there, over the bytes of them that this checkpoint names; 1 when it names none.
     pub fn space_amplification(&self) -> f64 {
-        let physical: u64 = self.files.iter().filter_map(|f| f.file_bytes).sum();
-        let live: u64 = self.files.iter().filter(|f| f.file_bytes.is_some()).map(|f| f.live_bytes).sum();
+        let (physical, live) = (self.physical_bytes(), self.live_bytes());
         if live == 0 { 1.0 } else { physical as f64 / live as f64 }
+    }
+
+    /// Bytes in the files that are there.
+    pub fn physical_bytes(&self) -> u64 {
+        self.files.iter().filter_map(|f| f.file_bytes).sum()
+    }
+
+    /// Bytes of the files that are there that this checkpoint names, each once.
+    pub fn live_bytes(&self) -> u64 {
+        self.files.iter().filter(|f| f.file_bytes.is_some()).map(|f| f.live_bytes).sum()
     }
 
     /// The files that aren't there.
@@ -125,15 +134,19 @@ pub async fn inspect(stores: &Stores, path: &FlinkPath, limits: &ReadLimits) -> 
     Ok(Inspection { checkpoint, state, totals, operators, histogram, files, moved })
 }
 
+/// None if there is no such file.
+async fn length_of(file: Location) -> Result<Option<u64>> {
+    match file.size().await {
+        Ok(size) => Ok(Some(size)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 async fn usages(state: &State, limits: &ReadLimits) -> Result<Vec<FileUsage>> {
-    let lengths = state.files.iter().map(|file| async {
-        match file.location.size().await {
-            Ok(size) => Ok(Some(size)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    });
-    let lengths: Vec<Option<u64>> = stream::iter(lengths).buffered(limits.requests_max.max(1)).try_collect().await?;
+    let locations: Vec<Location> = state.files.iter().map(|file| file.location.clone()).collect();
+    let lengths = stream::iter(locations).map(length_of).buffered(limits.requests_max.max(1));
+    let lengths: Vec<Option<u64>> = lengths.try_collect().await?;
     let mut counts = vec![0; state.files.len()];
     for stream in &state.streams {
         if let Content::File(wanted) = stream.content {

@@ -25,8 +25,6 @@ pub struct StateFile {
     pub name: FlinkPath,
     /// Where it is.
     pub location: crate::store::Location,
-    /// Does a handle name the whole of it? Then it may hold no byte more.
-    pub whole: bool,
 }
 
 /// A stream of a checkpoint.
@@ -36,6 +34,8 @@ pub struct StateStream {
     pub place: Place,
     /// Where its bytes are.
     pub content: Content,
+    /// Are they the whole of a file? Then that may hold no byte more.
+    pub whole: bool,
     /// The id that Drystone gave it, with its checksum; `None` for what stock Flink wrote.
     pub id: Option<SegmentId>,
     /// Who may name it.
@@ -88,13 +88,20 @@ impl State {
     /// Finds the files of all streams. Asks the store only for the lengths that the metadata doesn't say.
     ///
     /// # Errors
-    /// The first stream that can't be one: a path that climbs out, a range beyond any file, a store of no known kind.
+    /// For the first stream that can't be one, with its place. [`ErrorKind::Damaged`]: its handle can't be right, because
+    /// of a path that climbs out or a range beyond any file. [`ErrorKind::NotFound`]: the metadata doesn't say how long
+    /// its file is, and it isn't there. Others: its store can't be opened or asked.
     pub async fn of(stores: &Stores, checkpoint: &Checkpoint) -> Result<Self> {
         let (state, mut refused) = Self::collect(stores, checkpoint).await;
-        if refused.is_empty() { Ok(state) } else { Err(refused.swap_remove(0).1) }
+        if refused.is_empty() {
+            return Ok(state);
+        }
+        let (place, error) = refused.swap_remove(0);
+        Err(error.context(format!("{place} of {}", checkpoint.directory.real())))
     }
 
-    /// As [`of`](Self::of), but goes on after an error: the streams without those that can't be, and the errors.
+    /// As [`of`](Self::of), but goes on after an error: the streams without those that can't be, and the errors, which
+    /// don't repeat the place.
     pub async fn collect(stores: &Stores, checkpoint: &Checkpoint) -> (Self, Vec<(Place, Error)>) {
         let mut state = Self::default();
         let mut numbers: BTreeMap<FlinkPath, usize> = BTreeMap::new();
@@ -105,10 +112,7 @@ impl State {
             let stream = Self::stream(stores, checkpoint, place.clone(), handle, &mut numbers, &mut state.files).await;
             match stream.and_then(|stream| stream.counted(&mut bytes_total)) {
                 Ok(stream) => state.streams.push(stream),
-                Err(error) => {
-                    let error = error.context(format!("{place} of {}", checkpoint.directory.real()));
-                    refused.push((place, error));
-                }
+                Err(error) => refused.push((place, error)),
             }
         }
         (state, refused)
@@ -126,44 +130,48 @@ impl State {
         let (name, range, id, scope) = match handle {
             StreamHandle::Inline(inline) => {
                 let (scope, id) = (place.part.scope(), id_of(&inline.name));
-                return Ok(StateStream { place, content: Content::Inline(inline.clone()), id, scope });
+                return Ok(StateStream { place, content: Content::Inline(inline.clone()), whole: false, id, scope });
             }
             StreamHandle::EmptySegment | StreamHandle::KeyGroups(_) => {
                 let scope = place.part.scope();
-                return Ok(StateStream { place, content: Content::Placeholder, id: None, scope });
+                return Ok(StateStream { place, content: Content::Placeholder, whole: false, id: None, scope });
             }
-            StreamHandle::File(file) => (FlinkPath::parse(&file.path.to_text())?, None, None, place.part.scope()),
+            StreamHandle::File(file) => (FlinkPath::parse(&file.path.to_text()), None, None, place.part.scope()),
             StreamHandle::Relative(file) => {
-                (checkpoint.directory.name().join(&file.path.to_text())?, None, None, place.part.scope())
+                (checkpoint.directory.name().join(&file.path.to_text()), None, None, place.part.scope())
             }
             StreamHandle::Segment(segment) => {
-                let name = FlinkPath::parse(&segment.path.to_text())?;
+                let name = FlinkPath::parse(&segment.path.to_text());
                 (name, Some((segment.offset, segment.size)), id_of(&segment.id), segment.scope)
             }
         };
+        // What no file can be called was never written; that a store can't be opened says nothing of the checkpoint.
+        let name = name.and_then(|name| name.key().map(|_| name));
+        let name = name.map_err(|error| Error::new(ErrorKind::Damaged, error.one_line()))?;
+        if name.file_name().is_none() {
+            return Err(Error::new(ErrorKind::Damaged, format!("{name} is a store's root, not a file")));
+        }
         let number = match numbers.get(&name) {
             Some(&number) => number,
             None => {
                 let location = stores.locate(&name)?;
-                files.push(StateFile { name: name.clone(), location, whole: false });
+                files.push(StateFile { name: name.clone(), location });
                 numbers.insert(name, files.len() - 1);
                 files.len() - 1
             }
         };
         let (offset, length) = match range {
             Some(range) => range,
-            None => {
-                files[number].whole = true;
-                match handle.size() {
-                    Some(size) => (0, size),
-                    None => (0, files[number].location.size().await?),
-                }
-            }
+            None => match handle.size() {
+                Some(size) => (0, size),
+                None => (0, files[number].location.size().await?),
+            },
         };
         offset.checked_add(length).ok_or_else(|| {
             Error::new(ErrorKind::Damaged, format!("{length} bytes from offset {offset} end beyond any file"))
         })?;
-        Ok(StateStream { place, content: Content::File(Wanted { file: number, offset, length }), id, scope })
+        let content = Content::File(Wanted { file: number, offset, length });
+        Ok(StateStream { place, content, whole: range.is_none(), id, scope })
     }
 
     /// Bytes of each file that some stream names, each counted once, by the file's number.

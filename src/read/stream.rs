@@ -35,10 +35,10 @@ pub fn open_handle(files: &[StateFile], stream: &StateStream, limits: &ReadLimit
         return stream::once(std::future::ready(Err(error))).boxed();
     };
     let context = format!("{} in {} at offset {}", stream.place, file.location.real(), wanted.offset);
-    let (file, id, limits) = (file.clone(), stream.id, *limits);
+    let (file, id, whole, limits) = (file.clone(), stream.id, stream.whole, *limits);
     stream::once(async move {
-        match check_length(&file, &wanted, id, &limits).await {
-            Ok(()) => Ok(read(&file, wanted, id, &limits, context)),
+        match check_length(&file, &wanted, whole, id, &limits).await {
+            Ok(()) => Ok(read(&file, wanted, whole, id, &limits, context)),
             Err(error) => Err(error.context(context)),
         }
     })
@@ -48,7 +48,13 @@ pub fn open_handle(files: &[StateFile], stream: &StateStream, limits: &ReadLimit
 
 /// Looks at the file beforehand where reading would be too late: a length that is only claimed may be too much to plan
 /// for, and of no bytes none would be read.
-async fn check_length(file: &StateFile, wanted: &Wanted, id: Option<SegmentId>, limits: &ReadLimits) -> Result<()> {
+async fn check_length(
+    file: &StateFile,
+    wanted: &Wanted,
+    whole: bool,
+    id: Option<SegmentId>,
+    limits: &ReadLimits,
+) -> Result<()> {
     if (1..=limits.range_bytes_max).contains(&wanted.length) {
         return Ok(());
     }
@@ -57,7 +63,7 @@ async fn check_length(file: &StateFile, wanted: &Wanted, id: Option<SegmentId>, 
         let message = format!("{length} bytes are named from offset {offset}, but the file has {size}");
         return Err(Error::new(ErrorKind::Damaged, message));
     }
-    if file.whole && length != size {
+    if whole && length != size {
         return Err(wrong_length(length, size));
     }
     if length == 0 { check(id, crc32c(&[])) } else { Ok(()) }
@@ -66,12 +72,13 @@ async fn check_length(file: &StateFile, wanted: &Wanted, id: Option<SegmentId>, 
 fn read(
     file: &StateFile,
     wanted: Wanted,
+    whole: bool,
     id: Option<SegmentId>,
     limits: &ReadLimits,
     context: String,
 ) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
     let reads = plan(&[Wanted { file: 0, ..wanted }], limits);
-    let whole = file.whole.then_some(wanted.length);
+    let whole = whole.then_some(wanted.length);
     let fetches = fetches(Arc::new(vec![file.location.clone()]), reads, limits);
     let reading = Reading { fetches, crc: Crc32c::new(), id, whole, context };
     stream::unfold(Some(reading), |reading| async move {

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::crc32c;
 use crate::handle::{JavaString, Part};
 use crate::id::Subtask;
-use crate::read::{Content, Fetched, State, StateStream, Wanted, fetches, plan};
+use crate::read::{Content, Fetched, State, StateStream, fetches, plan};
 use crate::write::{FilePool, Origin, SegmentWriter, Written};
 
 /// Bytes of the source, however many streams name them: packed once.
@@ -119,7 +119,7 @@ async fn write_units(
                 owners.push(number);
             }
             Content::Inline(handle) => {
-                results[number] = write_inline(pool, state, unit, &handle.bytes, options).await?;
+                results[number] = write_inline(pool, state, unit, &handle.bytes).await?;
                 done += handle.bytes.len() as u64;
             }
         }
@@ -129,16 +129,13 @@ async fn write_units(
     // More than one is under way only where ranges of the source overlap.
     let mut writers: BTreeMap<usize, SegmentWriter> = BTreeMap::new();
     while let Some(fetched) = reads.next().await {
-        let bytes = as_named(state, &wanted, &fetched).map_err(|e| {
-            let first = fetched.fetch.pieces.first().map(|piece| units[owners[piece.wanted]].streams[0]);
-            let place = first.map(|stream| format!(" for {}", state.streams[stream].place)).unwrap_or_default();
-            e.context(format!("reading {}{place}", state.files[fetched.fetch.file].location.real()))
-        })?;
+        let bytes = as_named(state, units, &owners, &fetched)
+            .map_err(|e| e.context(format!("reading {}", state.files[fetched.fetch.file].location.real())))?;
         for (i, piece) in fetched.fetch.pieces.iter().enumerate() {
             let unit = &units[owners[piece.wanted]];
             let mut writer = match writers.remove(&piece.wanted) {
                 Some(writer) => writer,
-                None => segment(pool, unit, options),
+                None => segment(pool, unit),
             };
             writer.write(fetched.piece(bytes, i)).await?;
             done += piece.within.len() as u64;
@@ -155,46 +152,35 @@ async fn write_units(
     Ok(results)
 }
 
-async fn write_inline(
-    pool: &FilePool,
-    state: &State,
-    unit: &Unit,
-    bytes: &Bytes,
-    options: &Options,
-) -> Result<(Written, u32)> {
+async fn write_inline(pool: &FilePool, state: &State, unit: &Unit, bytes: &Bytes) -> Result<(Written, u32)> {
     let crc = crc32c(bytes);
     check(state, &unit.streams, crc)?;
     if unit.streams.iter().any(|&s| state.streams[s].place.part == Part::Coordinator) {
         // Flink reads a coordinator's state from nowhere but the metadata.
         return Ok((Written::Inline(pool.inline_handle(bytes.clone(), crc)?), crc));
     }
-    let mut writer = segment(pool, unit, options);
+    let mut writer = segment(pool, unit);
     writer.write(bytes.clone()).await?;
     Ok((writer.finish().await?, crc))
 }
 
-fn segment(pool: &FilePool, unit: &Unit, options: &Options) -> SegmentWriter {
-    let size = unit.content.size();
-    let writer = pool.segment(unit.origin, Some(size));
-    // An inline handle is written out once for each stream that has it.
-    let inline_bytes = size.saturating_mul(unit.streams.len() as u64);
-    if inline_bytes > options.write.inline_bytes_max { writer.never_inline() } else { writer }
+fn segment(pool: &FilePool, unit: &Unit) -> SegmentWriter {
+    pool.segment(unit.origin, Some(unit.content.size())).named_by(unit.streams.len() as u64)
 }
 
 /// The bytes of a read, if its file is no longer or shorter than a handle says that names all of it.
-fn as_named<'a>(state: &State, wanted: &[Wanted], fetched: &'a Fetched) -> Result<&'a Bytes> {
-    let file = &state.files[fetched.fetch.file];
+fn as_named<'a>(state: &State, units: &[Unit], owners: &[usize], fetched: &'a Fetched) -> Result<&'a Bytes> {
+    let mut streams = fetched.fetch.pieces.iter().flat_map(|p| &units[owners[p.wanted]].streams);
+    let at = |stream: Option<&usize>| stream.map(|&s| format!("for {}: ", state.streams[s].place)).unwrap_or_default();
     let (bytes, file_bytes) = match &fetched.result {
         Ok(read) => read,
-        Err(error) => return Err(Error::new(error.kind(), error.one_line())),
+        Err(error) => return Err(Error::new(error.kind(), at(streams.next()) + &error.one_line())),
     };
-    if file.whole
-        && let Some(piece) = fetched.fetch.pieces.iter().find(|p| wanted[p.wanted].offset == 0)
-        && wanted[piece.wanted].length != *file_bytes
-    {
-        let length = wanted[piece.wanted].length;
-        let message = format!("the file has {file_bytes} bytes, its handle says {length}");
-        return Err(Error::new(ErrorKind::Damaged, message));
+    let is_wrong = |&&s: &&usize| state.streams[s].whole && state.streams[s].content.size() != *file_bytes;
+    if let Some(stream) = streams.find(is_wrong) {
+        let length = state.streams[*stream].content.size();
+        let problem = format!("the file has {file_bytes} bytes, its handle says {length}");
+        return Err(Error::new(ErrorKind::Damaged, at(Some(stream)) + &problem));
     }
     Ok(bytes)
 }

@@ -25,10 +25,7 @@ pub struct Location {
 
 impl Location {
     pub(super) fn new(name: FlinkPath, real: FlinkPath, store: OpenStore) -> Result<Self> {
-        // `parse` takes the text as it is; the `From` conversions would encode it.
-        let key = Path::parse(real.path()).map_err(|_| {
-            Error::new(ErrorKind::Invalid, format!("{real} has a control character, which no store can hold"))
-        })?;
+        let key = real.key()?;
         Ok(Self { name, real, key, store })
     }
 

@@ -27,11 +27,6 @@ pub fn parse_unfinished_marker(name: &str) -> Option<FileToken> {
 
 const UNFINISHED: &str = "_drystone-unfinished-";
 
-/// The directory of files that later checkpoints may name, too.
-pub const SHARED: &str = "shared";
-/// The directory of files that their writers own.
-pub const TASK_OWNED: &str = "taskowned";
-
 const CHECKPOINT_PREFIX: &str = "chk-";
 const SAVEPOINT_PREFIX: &str = "savepoint-";
 
@@ -48,11 +43,6 @@ pub fn parse_checkpoint_directory(name: &str) -> Option<CheckpointId> {
 /// Is this the name of a savepoint's directory, `savepoint-<...>`?
 pub fn is_savepoint_directory(name: &str) -> bool {
     name.strip_prefix(SAVEPOINT_PREFIX).is_some_and(|rest| !rest.is_empty())
-}
-
-/// The directory of one job: its id.
-pub fn job_directory(job: JobId) -> String {
-    job.to_string()
 }
 
 /// The job whose directory has this name; none if it is no job's.

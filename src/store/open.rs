@@ -141,9 +141,7 @@ mod tests {
         ] {
             open(&FlinkPath::parse(text).unwrap()).map(drop).unwrap();
         }
-        for text in ["s3:/x", "gs:/x", "abfs://container@account.example.org/x"] {
-            let error = open(&FlinkPath::parse(text).unwrap()).map(drop).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
-        }
+        let error = open(&FlinkPath::parse("abfs://container@account.example.org/x").unwrap()).map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     }
 }

@@ -6,6 +6,8 @@ use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use object_store::path::Path as Key;
+
 use crate::error::{Error, ErrorKind, Result};
 
 /// An absolute path in Flink's spelling: scheme, authority, path. Cheap to clone.
@@ -44,8 +46,8 @@ impl FlinkPath {
     ///
     /// # Errors
     ///
-    /// `Invalid`: the path is relative, climbs with `..`, or holds credentials or a query (which the error doesn't
-    /// repeat).
+    /// `Invalid`: the path is relative, climbs with `..`, or holds credentials or a signed query, or names no bucket or
+    /// host where its scheme needs one (the error then doesn't repeat it).
     pub fn parse(text: &str) -> Result<Self> {
         let slashed = text.replace('\\', "/");
         let (scheme, rest) = split_scheme(&slashed).unwrap_or(("file", &slashed));
@@ -74,7 +76,7 @@ impl FlinkPath {
     /// `Invalid`: as for `parse`; or a relative path and a `cwd` that is relative itself or isn't Unicode; or `..`
     /// above the root.
     pub fn parse_argument(text: &str, cwd: &std::path::Path) -> Result<Self> {
-        if split_scheme(text).is_some_and(|(_, rest)| rest.starts_with('/')) {
+        if split_scheme(text).is_some_and(|(scheme, rest)| rest.starts_with('/') || is_remote(scheme)) {
             return Self::parse(text);
         }
         if text.is_empty() {
@@ -166,6 +168,16 @@ impl FlinkPath {
         self.relative_to(base).is_some()
     }
 
+    /// The key that a store has for this path.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`: it has a control character.
+    pub(crate) fn key(&self) -> Result<Key> {
+        // `parse` takes the text as it is; the `From` conversions would encode it.
+        Key::parse(self.path()).map_err(|_| invalid(format!("{self} has a control character, which no store can hold")))
+    }
+
     /// The store, the same text for all its spellings.
     pub(super) fn store_identity(&self) -> &str {
         &self.root.identity
@@ -222,10 +234,32 @@ fn refuse_secrets(scheme: &str, authority: &str, path: &str) -> Result<()> {
             "a {scheme} path has credentials before its host: leave them out and give them in the environment"
         )));
     }
-    if (is_azure || matches!(scheme.as_str(), "http" | "https")) && (path.contains('?') || authority.contains('?')) {
+    let has_query = path.contains('?') || authority.contains('?');
+    if has_query && (is_azure || matches!(scheme.as_str(), "http" | "https")) || is_signed(authority) || is_signed(path)
+    {
         return Err(invalid(format!("a {scheme} path ends in a query ('?...'): leave it out")));
     }
+    // What stands in the wrong place may be anything, also a key.
+    if authority.is_empty() && is_remote(&scheme) {
+        return Err(invalid(format!("a {scheme} path names no bucket or host: write it as {scheme}://name/path")));
+    }
     Ok(())
+}
+
+/// Has the query of a presigned URL? In the paths of most stores a question mark is a character like any other.
+fn is_signed(text: &str) -> bool {
+    let Some((_, query)) = text.split_once('?') else { return false };
+    query.split(['?', '&', ';']).any(|parameter| {
+        let name = parameter.split('=').next().unwrap_or_default().to_ascii_lowercase();
+        let is_known = ["sig", "signature", "awsaccesskeyid", "googleaccessid"].contains(&name.as_str());
+        is_known || name.starts_with("x-amz-") || name.starts_with("x-goog-")
+    })
+}
+
+/// A scheme whose stores are reached by a name: a bucket, a container, a host.
+fn is_remote(scheme: &str) -> bool {
+    let scheme = scheme.to_ascii_lowercase();
+    is_azure(&scheme) || matches!(scheme.as_str(), "s3" | "s3a" | "s3p" | "gs" | "http" | "https")
 }
 
 fn is_azure(scheme: &str) -> bool {

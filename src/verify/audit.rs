@@ -75,11 +75,7 @@ impl Audit {
                 damages
             }
             Some(Err(error)) => {
-                self.add(Finding::in_file(
-                    file,
-                    Some(error.offset),
-                    format!("the trailer: {}: {}", error.field, error.problem),
-                ));
+                self.add(Finding::in_file(file, Some(error.offset), format!("{}: {}", error.field, error.problem)));
                 Vec::new()
             }
         };
@@ -115,14 +111,17 @@ impl Audit {
         }
     }
 
-    /// A stream whose handle can't be one.
+    /// A stream whose handle can't be one, or whose file isn't there.
+    ///
+    /// # Errors
+    /// The error itself, where it says nothing of the checkpoint: the check could not be made.
     pub(crate) fn refused(&mut self, place: &Place, error: Error) -> Result<()> {
         match error.kind() {
-            ErrorKind::Unsupported | ErrorKind::Store => Err(error),
-            _ => {
+            ErrorKind::Damaged | ErrorKind::NotFound => {
                 self.add(Finding::in_file(&self.metadata.clone(), None, error.one_line()).of(place));
                 Ok(())
             }
+            _ => Err(error.context(format!("{place} of {}", self.checkpoint))),
         }
     }
 

@@ -47,10 +47,12 @@ impl Audit {
             let streams = streams.get(&number)?;
             let ours = streams.iter().any(|s| s.id.is_some());
             let is_asked = ours || which == Which::All || streams.iter().any(|s| !shows_on_reading(s, limits));
-            is_asked.then_some(async move { (number, look(&file.location, ours).await) })
+            is_asked.then(|| (number, file.location.clone(), ours))
         });
-        let mut answers: Vec<_> = stream::iter(asked).buffered(limits.requests_max.max(1)).collect().await;
-        answers.sort_by_key(|(number, _)| *number);
+        let asked: Vec<(usize, Location, bool)> = asked.collect();
+        // The futures own what they need: one that borrows could not be moved between threads.
+        let looks = stream::iter(asked).map(|(number, file, ours)| look(number, file, ours));
+        let answers: Vec<_> = looks.buffered(limits.requests_max.max(1)).collect().await;
         for (number, answer) in answers {
             let streams = streams.remove(&number).unwrap_or_default();
             self.file(state, number, &streams, answer)?;
@@ -58,13 +60,7 @@ impl Audit {
         Ok(())
     }
 
-    fn file(
-        &mut self,
-        state: &State,
-        number: usize,
-        streams: &[&StateStream],
-        answer: Result<(u64, Option<FooterRead>)>,
-    ) -> Result<()> {
+    fn file(&mut self, state: &State, number: usize, streams: &[&StateStream], answer: Result<Look>) -> Result<()> {
         let name = state.files[number].location.real();
         let (length, footer) = match answer {
             Ok(answer) => answer,
@@ -85,7 +81,7 @@ impl Audit {
                     wanted.length, wanted.offset
                 );
                 self.add(Finding::in_file(name, Some(length), problem).of(&stream.place));
-            } else if state.files[number].whole && wanted.length != length {
+            } else if stream.whole && wanted.length != length {
                 let problem = format!("the file has {length} bytes, its handle says {}", wanted.length);
                 self.add(Finding::in_file(name, Some(wanted.length), problem).of(&stream.place));
             }
@@ -94,7 +90,7 @@ impl Audit {
             None => {}
             Some(Err(error)) => {
                 // Damage to a footer is nobody's state; to name one of those whose state it indexes helps to find it.
-                let problem = format!("the footer is damaged: {}: {}", error.field, error.problem);
+                let problem = format!("damaged: {}: {}", error.field, error.problem);
                 let finding = Finding::in_file(name, Some(error.offset), problem);
                 self.add(match streams.first() {
                     Some(stream) => finding.of(&stream.place),
@@ -156,11 +152,16 @@ impl Audit {
 /// A footer, or what is wrong with it.
 type FooterRead = Result<Footer, FormatError>;
 
-/// The file's length, and its footer if it must have one.
-async fn look(file: &Location, ours: bool) -> Result<(u64, Option<FooterRead>)> {
-    let length = file.size().await?;
-    let footer = if ours { Some(footer(file, length).await?) } else { None };
-    Ok((length, footer))
+/// A file's length, and its footer if it must have one.
+type Look = (u64, Option<FooterRead>);
+
+async fn look(number: usize, file: Location, ours: bool) -> (usize, Result<Look>) {
+    let look = async {
+        let length = file.size().await?;
+        let footer = if ours { Some(footer(&file, length).await?) } else { None };
+        Ok((length, footer))
+    };
+    (number, look.await)
 }
 
 async fn footer(file: &Location, length: u64) -> Result<FooterRead> {

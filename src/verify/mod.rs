@@ -145,6 +145,6 @@ pub(crate) fn refuse(audit: Audit) -> Result<()> {
     let verification = audit.finish();
     let Some(first) = verification.findings.first() else { return Ok(()) };
     let more = verification.findings.len() as u64 - 1 + verification.findings_dropped;
-    let more = if more == 0 { String::new() } else { format!(" (and {more} more: see `drystone verify`)") };
+    let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
     Err(Error::new(ErrorKind::Damaged, format!("{first}{more}")))
 }

@@ -6,6 +6,7 @@ use super::segment::Chunk;
 use super::{Origin, WriteSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FooterBuilder;
+use crate::format::footer::FOOTER_BYTES_MAX;
 use crate::handle::{JavaString, SegmentHandle, StreamHandle};
 use crate::id::{FileToken, Scope, SegmentId};
 use crate::store::{FlinkPath, Location, Upload};
@@ -65,8 +66,11 @@ impl OpenFile {
         self.data_bytes.saturating_add(length).saturating_add(footer)
     }
 
-    /// Room for segments of `origin` below the cap.
+    /// Room for segments of `origin` below the cap; none when the footer is as long as it may be.
     pub(super) fn room(&self, origin: &Origin, settings: &WriteSettings) -> u64 {
+        if self.footer.encoded_len_with(origin.checkpoint, origin.subtask) > FOOTER_BYTES_MAX {
+            return 0;
+        }
         settings.file_bytes_max.saturating_sub(self.bytes_with(0, origin))
     }
 

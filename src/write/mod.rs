@@ -9,7 +9,7 @@ mod segment;
 
 pub use file::{Placement, SealedFile};
 pub use pool::{FilePool, Sealed, Tokens};
-pub use segment::{Chunk, SegmentWriter, Written};
+pub use segment::{SegmentWriter, Written};
 
 use crate::id::{CheckpointId, Scope, Subtask};
 
@@ -19,7 +19,8 @@ pub struct WriteSettings {
     /// Bytes of a physical file, footer included. Only a single segment that with its footer is larger than this may
     /// exceed it, in a file of its own.
     pub file_bytes_max: u64,
-    /// A chunk of at most this many bytes goes into the metadata instead of a file.
+    /// A chunk of at most this many bytes goes into the metadata instead of a file; where several streams have it, they
+    /// count together, here and in what follows.
     pub inline_bytes_max: u64,
     /// Bytes that may go inline in all; past it small chunks are packed, too.
     pub inline_bytes_total_max: u64,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::file::{OpenFile, Placement, SealedFile};
@@ -104,15 +105,18 @@ impl FilePool {
     }
 
     /// An inline handle for a chunk that is short enough, while the budget lasts.
-    pub(super) fn inline(&self, chunk: &Chunk) -> Result<Option<StreamHandle>> {
-        if chunk.length > self.shared.settings.inline_bytes_max {
+    ///
+    /// The handle is written out once for each of the `handles` that will be made of it: all of them count.
+    pub(super) fn inline(&self, chunk: &Chunk, handles: u64) -> Result<Option<StreamHandle>> {
+        let bytes = chunk.length.saturating_mul(handles);
+        if bytes > self.shared.settings.inline_bytes_max {
             return Ok(None);
         }
         let mut state = self.state();
-        if state.inline_bytes + chunk.length > self.shared.settings.inline_bytes_total_max {
+        if state.inline_bytes + bytes > self.shared.settings.inline_bytes_total_max {
             return Ok(None);
         }
-        state.inline_bytes += chunk.length;
+        state.inline_bytes += bytes;
         drop(state);
         self.inline_handle(chunk.contiguous(), chunk.crc.value()).map(Some)
     }
@@ -131,7 +135,7 @@ impl FilePool {
 
     /// Places a whole segment. The file is sealed in the background when nothing more fits.
     pub(super) async fn place(&self, chunk: Chunk, origin: &Origin) -> Result<Placement> {
-        let placement = {
+        let (placement, full) = {
             let mut state = self.state();
             state.healthy()?;
             let mut file = match state.best_fit(chunk.length, origin, &self.shared.settings) {
@@ -139,10 +143,9 @@ impl FilePool {
                 None => self.shared.open_file(&mut state)?,
             };
             let placement = file.place(chunk, origin);
-            keep_or_seal(&self.shared, &mut state, file, origin);
-            placement
+            (placement, keep_or_seal(&self.shared, &mut state, file, origin))
         };
-        self.wait_for_uploads(self.shared.settings.uploads_max).await?;
+        self.settle(full).await?;
         Ok(placement)
     }
 
@@ -155,22 +158,30 @@ impl FilePool {
 
     /// Takes back a file that a segment was streamed into; shorter segments may fill what room is left.
     pub(super) async fn take_back(&self, file: OpenFile, origin: &Origin) -> Result<()> {
-        let refused = {
+        let taken = {
             let mut state = self.state();
             match state.healthy() {
-                Ok(()) => {
-                    keep_or_seal(&self.shared, &mut state, file, origin);
-                    None
-                }
-                Err(error) => Some((file, error)),
+                Ok(()) => Ok(keep_or_seal(&self.shared, &mut state, file, origin)),
+                Err(error) => Err((file, error)),
             }
         };
-        if let Some((file, error)) = refused {
-            // A pool that was abandoned meanwhile must not get another file.
-            let _ = file.abandon().await;
-            return Err(error);
+        match taken {
+            Ok(full) => self.settle(full).await,
+            Err((file, error)) => {
+                // A pool that was abandoned meanwhile must not get another file.
+                let _ = file.abandon().await;
+                Err(error)
+            }
         }
-        self.wait_for_uploads(self.shared.settings.uploads_max).await
+    }
+
+    /// Has a file sealed that is full, waits while too many are on their way, and aborts what dropped writers gave up.
+    async fn settle(&self, full: Option<Sealing>) -> Result<()> {
+        if let Some(sealing) = full {
+            sealing.start();
+        }
+        self.wait_for_uploads(self.shared.settings.uploads_max).await?;
+        self.abort_abandoned().await
     }
 
     pub(super) fn give_up(&self, file: OpenFile) {
@@ -181,12 +192,12 @@ impl FilePool {
     ///
     /// Cancel safe: a call after a cancelled one goes on where that stopped.
     pub async fn seal(&self) -> Result<Sealed> {
-        {
+        let sealings: Vec<Sealing> = {
             let mut state = self.state();
-            for file in std::mem::take(&mut state.open) {
-                seal(&self.shared, &mut state, file);
-            }
-        }
+            let open = std::mem::take(&mut state.open);
+            open.into_iter().map(|file| Sealing::new(&self.shared, &mut state, file)).collect()
+        };
+        sealings.into_iter().for_each(Sealing::start);
         self.wait_for_uploads(0).await?;
         self.abort_abandoned().await?;
         Ok(Sealed { files: self.state().sealed.clone() })
@@ -260,29 +271,48 @@ impl Shared {
     }
 }
 
-/// Keeps a file open if more may fit; else, or when too many are open, seals the fullest.
-fn keep_or_seal(shared: &Arc<Shared>, state: &mut PoolState, file: OpenFile, origin: &Origin) {
+/// Keeps a file open if more may fit; else, or when too many are open, gives the fullest to be sealed.
+fn keep_or_seal(shared: &Arc<Shared>, state: &mut PoolState, file: OpenFile, origin: &Origin) -> Option<Sealing> {
     if file.room(origin, &shared.settings) < ROOM_BYTES_MIN {
-        return seal(shared, state, file);
+        return Some(Sealing::new(shared, state, file));
     }
     state.open.push(file);
-    if state.open.len() > shared.settings.open_files_max
-        && let Some(fullest) = (0..state.open.len()).max_by_key(|&i| state.open[i].data_bytes())
-    {
-        let file = state.open.swap_remove(fullest);
-        seal(shared, state, file);
+    if state.open.len() <= shared.settings.open_files_max {
+        return None;
     }
+    let fullest = (0..state.open.len()).max_by_key(|&i| state.open[i].data_bytes())?;
+    let file = state.open.swap_remove(fullest);
+    Some(Sealing::new(shared, state, file))
 }
 
-/// Seals a file in a task of its own.
-fn seal(shared: &Arc<Shared>, state: &mut PoolState, file: OpenFile) {
-    state.seals += 1;
-    let ending = SealEnd { shared: shared.clone(), location: file.location().clone(), result: None };
-    tokio::spawn(async move {
-        let mut ending = ending;
-        ending.result = Some(file.seal().await);
-        drop(ending);
-    });
+/// A file to be sealed: it counts as on its way already.
+struct Sealing {
+    file: OpenFile,
+    ending: SealEnd,
+}
+
+impl Sealing {
+    fn new(shared: &Arc<Shared>, state: &mut PoolState, file: OpenFile) -> Self {
+        state.seals += 1;
+        let ending = SealEnd { shared: shared.clone(), location: file.location().clone(), result: None };
+        Self { file, ending }
+    }
+
+    /// Seals the file in a task of its own. Not to be called under the pool's lock: where no task can be started, the
+    /// end is recorded at once.
+    fn start(self) {
+        let Self { file, mut ending } = self;
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move {
+                ending.result = Some(file.seal().await);
+                drop(ending);
+            })),
+            Err(_) => {
+                let message = format!("{} can't be written: there is no tokio runtime", ending.location.name());
+                ending.result = Some(Err(Error::new(ErrorKind::Invalid, message)));
+            }
+        }
+    }
 }
 
 /// Records how a seal ended, also when its task is cut.

@@ -11,7 +11,7 @@ use crate::handle::StreamHandle;
 
 /// The bytes of a segment, buffered.
 #[derive(Default)]
-pub struct Chunk {
+pub(super) struct Chunk {
     pub(super) bytes: Vec<Bytes>,
     pub(super) length: u64,
     pub(super) crc: Crc32c,
@@ -30,14 +30,16 @@ pub enum Written {
 
 /// Writes one segment.
 ///
-/// Dropped before [`finish`](Self::finish) it leaves nothing behind but, if it was streaming, a file that the pool
-/// aborts with its next operation.
+/// Dropped before [`finish`](Self::finish) it leaves nothing behind but, if it was streaming, an upload that the pool
+/// aborts when it next places a segment, is sealed or is abandoned.
 pub struct SegmentWriter {
     pool: FilePool,
     origin: Origin,
     /// Bytes kept in memory before the segment is streamed instead.
     buffer_bytes_max: u64,
     may_inline: bool,
+    /// How many handles will be made of the one that comes out.
+    handles: u64,
     chunk: Chunk,
     /// Bytes copied from slices, not yet in `chunk`.
     copied: BytesMut,
@@ -59,12 +61,28 @@ impl SegmentWriter {
             None => settings.buffer_bytes_max,
         };
         let (chunk, copied) = (Chunk::default(), BytesMut::new());
-        Self { pool, origin, buffer_bytes_max, may_inline: true, chunk, copied, streaming: None, has_failed: false }
+        Self {
+            pool,
+            origin,
+            buffer_bytes_max,
+            may_inline: true,
+            handles: 1,
+            chunk,
+            copied,
+            streaming: None,
+            has_failed: false,
+        }
     }
 
     /// Has the segment placed in a file however short it is.
     pub fn never_inline(mut self) -> Self {
         self.may_inline = false;
+        self
+    }
+
+    /// Says how many streams will have this segment's handle. Inline it would be written out as often.
+    pub fn named_by(mut self, streams: u64) -> Self {
+        self.handles = streams;
         self
     }
 
@@ -125,7 +143,7 @@ impl SegmentWriter {
             return Ok(Written::Nothing);
         }
         if self.may_inline
-            && let Some(handle) = self.pool.inline(&chunk)?
+            && let Some(handle) = self.pool.inline(&chunk, self.handles)?
         {
             return Ok(Written::Inline(handle));
         }

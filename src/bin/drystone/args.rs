@@ -53,7 +53,7 @@ pub struct InspectArguments {
     #[command(flatten)]
     pub common: Common,
     /// Reads every stream, and gives its SHA-256 and length (with --json).
-    #[arg(long)]
+    #[arg(long, requires = "json")]
     pub hash: bool,
     /// Lists every file and every subtask, not only the largest.
     #[arg(long)]
@@ -65,7 +65,7 @@ pub struct InspectArguments {
     #[arg(long, value_name = "DOLLARS", default_value_t = 0.0004, value_parser = price)]
     pub get_price: f64,
     /// Time from one checkpoint to the next.
-    #[arg(long, value_name = "DURATION", default_value = "1 min")]
+    #[arg(long, value_name = "DURATION", default_value = "1 min", value_parser = interval)]
     pub interval: FlinkDuration,
     /// Restores a month.
     #[arg(long, value_name = "N", default_value_t = 30.0, value_parser = price)]
@@ -123,6 +123,14 @@ pub struct Packing {
     pub inline_budget: MemorySize,
 }
 
+fn interval(text: &str) -> Result<FlinkDuration, String> {
+    match text.parse::<FlinkDuration>() {
+        Ok(interval) if interval.0.is_zero() => Err("no time at all: allowed is every duration above 0".into()),
+        Ok(interval) => Ok(interval),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 fn price(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(value) if (0.0..=1e12).contains(&value) => Ok(value),
@@ -153,7 +161,7 @@ pub fn path(text: &str) -> anyhow::Result<FlinkPath> {
 fn rebase(text: &str) -> anyhow::Result<Rebase> {
     let whole = Rebase::from_str(text);
     if let (Err(_), Some((from, to))) = (&whole, text.split_once('=')) {
-        let from = FlinkPath::parse(from).with_context(|| format!("--rebase {text:?}: FROM"))?;
+        let from = FlinkPath::parse(from).context("the FROM of --rebase")?;
         return Ok(Rebase { from, to: path(to)? });
     }
     Ok(whole?)

@@ -7,8 +7,8 @@ use drystone::inspect::{
     FileUsage, Inspection, JobDirectory, Prices, Requests, RetainedCheckpoint, Savings, SizeBucket, inspect,
     inspect_job, savings,
 };
-use drystone::read::{Content, open_handle};
-use drystone::store::{FlinkPath, Stores};
+use drystone::read::{Checkpoint, Content, ReadLimits, open_handle};
+use drystone::store::{FlinkPath, Stores, names};
 use futures::stream::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -22,12 +22,20 @@ use crate::transfer::settings;
 /// How many files and subtasks are listed unless all are asked for.
 const ROWS: usize = 10;
 
+/// Streams that are read side by side.
+const HASHED_AT_ONCE: usize = 4;
+
 pub async fn run(arguments: InspectArguments) -> anyhow::Result<ExitCode> {
     let (stores, path) = (arguments.common.stores()?, args::path(&arguments.path)?);
     let inspection = match inspect(&stores, &path, &arguments.common.limits()).await {
         Ok(inspection) => inspection,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
+        Err(error) if error.kind() == ErrorKind::NotFound && !has_metadata(&stores, &path).await? => {
             let job = inspect_job(&stores, &path).await?;
+            anyhow::ensure!(
+                !arguments.hash,
+                "--hash reads the streams of one checkpoint, and {path} holds {}: name one",
+                count(job.checkpoints.len() as u64, "checkpoint")
+            );
             match arguments.common.json {
                 true => output::print_json(&job_as_json(&job))?,
                 false => output::print(&job_as_text(&job))?,
@@ -50,16 +58,32 @@ pub async fn run(arguments: InspectArguments) -> anyhow::Result<ExitCode> {
         };
         output::print_json(&as_json(&inspection, &savings, hashes.as_deref())?)?;
     } else {
-        anyhow::ensure!(!arguments.hash, "--hash goes with --json");
         output::print(&as_text(&inspection, &savings, &arguments)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Is there a checkpoint's metadata, whatever it says?
+async fn has_metadata(stores: &Stores, path: &FlinkPath) -> anyhow::Result<bool> {
+    match Checkpoint::read(stores, path).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// For a checkpoint some of whose files are missing, but found beside the metadata: what to say.
-pub async fn moved_hint(stores: &Stores, path: &FlinkPath) -> Option<String> {
-    let inspection = inspect(stores, path, &Default::default()).await.ok()?;
+pub async fn moved_hint(stores: &Stores, path: &FlinkPath, limits: &ReadLimits) -> Option<String> {
+    let inspection = inspect(stores, path, limits).await.ok()?;
     hint(&inspection)
+}
+
+/// The error, and on a line of its own the hint, if there is one.
+pub fn with_hint(error: drystone::Error, hint: Option<String>) -> anyhow::Error {
+    match hint {
+        Some(hint) => anyhow::anyhow!("{}\n{hint}", error.one_line()),
+        None => error.into(),
+    }
 }
 
 fn hint(inspection: &Inspection) -> Option<String> {
@@ -72,8 +96,12 @@ fn hint(inspection: &Inspection) -> Option<String> {
 }
 
 async fn hashes(inspection: &Inspection, arguments: &InspectArguments) -> anyhow::Result<Vec<Option<ContentHash>>> {
-    let bar = Bar::new(arguments.common.json);
+    let bar = Bar::new();
     let limits = arguments.common.limits();
+    // Each reader is given its share.
+    let memory_bytes_max = limits.memory_bytes_max / HASHED_AT_ONCE as u64;
+    let requests_max = (limits.requests_max / HASHED_AT_ONCE).max(1);
+    let limits = ReadLimits { memory_bytes_max, requests_max, ..limits };
     let (total, mut done) = (inspection.totals.state_bytes, 0);
     let streams = futures::stream::iter(&inspection.state.streams).map(|stream| {
         let mut bytes = open_handle(&inspection.state.files, stream, &limits);
@@ -89,10 +117,10 @@ async fn hashes(inspection: &Inspection, arguments: &InspectArguments) -> anyhow
             Ok::<_, drystone::Error>(Some(ContentHash { sha256: hex(&sha256.finalize()), length }))
         }
     });
-    let mut streams = streams.buffered(4);
+    let mut streams = streams.buffered(HASHED_AT_ONCE);
     let mut hashes = Vec::with_capacity(inspection.state.streams.len());
     while let Some(hash) = streams.next().await {
-        let hash = hash.map_err(|e| anyhow::anyhow!("{}\n{}", e.one_line(), hint(inspection).unwrap_or_default()))?;
+        let hash = hash.map_err(|error| with_hint(error, hint(inspection)))?;
         done += hash.as_ref().map_or(0, |h| h.length);
         bar.show("hashing", done, total);
         hashes.push(hash);
@@ -107,12 +135,14 @@ fn as_json(
 ) -> anyhow::Result<Value> {
     let metadata = &inspection.checkpoint.decoded.metadata;
     let directory = inspection.checkpoint.directory.name();
-    let mut listing = Listing::new(directory, hashes).checkpoint(metadata)?;
+    let real = inspection.checkpoint.directory.real();
+    let listing = Listing::new(directory, hashes).checkpoint(metadata);
+    let mut listing = listing.map_err(|e| e.context(format!("{real}/{}", names::METADATA)))?;
     let totals = &inspection.totals;
     listing.insert("files".into(), inspection.files.iter().map(file_json).collect());
-    let (physical, live) = physical_and_live(inspection);
+    let (physical, live) = (inspection.physical_bytes(), inspection.live_bytes());
     let summary = json!({
-        "directory": inspection.checkpoint.directory.real().to_string(),
+        "directory": real.to_string(),
         "properties": properties(inspection),
         "writer": inspection.checkpoint.decoded.trailer.as_ref().map(|t| t.writer.to_string()),
         "metadataBytes": totals.metadata_bytes,
@@ -178,11 +208,6 @@ fn properties(inspection: &Inspection) -> Option<String> {
     }
 }
 
-fn physical_and_live(inspection: &Inspection) -> (u64, u64) {
-    let there = || inspection.files.iter().filter(|f| f.file_bytes.is_some());
-    (there().filter_map(|f| f.file_bytes).sum(), there().map(|f| f.live_bytes).sum())
-}
-
 fn as_text(inspection: &Inspection, savings: &Savings, arguments: &InspectArguments) -> anyhow::Result<String> {
     let metadata = &inspection.checkpoint.decoded.metadata;
     let totals = &inspection.totals;
@@ -198,7 +223,7 @@ fn as_text(inspection: &Inspection, savings: &Savings, arguments: &InspectArgume
         size(totals.metadata_bytes),
     );
     text += &properties(inspection).map_or_else(String::new, |p| format!("  {p}\n"));
-    let (physical, live) = physical_and_live(inspection);
+    let (physical, live) = (inspection.physical_bytes(), inspection.live_bytes());
     text += &format!(
         "  {} of state in {} ({} inline), {}\n",
         size(totals.state_bytes),
@@ -279,8 +304,10 @@ fn files_text(inspection: &Inspection, all: bool) -> String {
     let left_out = if all { 0 } else { files.len().saturating_sub(ROWS) };
     if left_out > 0 {
         files.sort_by_key(|f| std::cmp::Reverse(f.file_bytes));
-        files.truncate(ROWS);
     }
+    // Those that are missing first.
+    files.sort_by_key(|f| f.file_bytes.is_some());
+    files.truncate(files.len() - left_out);
     let row = |file: &&FileUsage| {
         let (length, dead) = match file.file_bytes {
             Some(length) => (size(length), size(length.saturating_sub(file.live_bytes))),
@@ -290,7 +317,7 @@ fn files_text(inspection: &Inspection, all: bool) -> String {
     };
     let table =
         output::table(&["physical file", "streams>", "size>", "live>", "dead>"], files.iter().map(row).collect());
-    let more = if left_out > 0 { format!("  and {left_out} smaller ones (--all lists them)\n") } else { String::new() };
+    let more = if left_out > 0 { format!("  and {left_out} more (--all lists them)\n") } else { String::new() };
     table + &more
 }
 

@@ -32,12 +32,16 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };
+    let writes = matches!(arguments.command, Command::Repack(_) | Command::Copy(_));
     let result = runtime.block_on(async {
         tokio::select! {
             biased;
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted?;
-                anyhow::bail!("interrupted; what was written so far has no _metadata, and the same command again removes it")
+                match writes {
+                    true => anyhow::bail!("interrupted: run the same command again, which removes or completes what was written"),
+                    false => anyhow::bail!("interrupted"),
+                }
             }
             result = run(arguments.command) => result,
         }

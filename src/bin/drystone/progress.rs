@@ -8,10 +8,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 pub struct Bar(ProgressBar);
 
 impl Bar {
-    /// None is drawn for machines, or when nobody looks.
-    pub fn new(json: bool) -> Self {
+    /// It is drawn on standard error, out of the way of what is printed, and only where that is a terminal.
+    pub fn new() -> Self {
         let bar = ProgressBar::new(0);
-        let shown = !json && std::io::stderr().is_terminal();
+        let shown = std::io::stderr().is_terminal();
         bar.set_draw_target(if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() });
         if let Ok(style) =
             ProgressStyle::with_template("{msg:9} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}")

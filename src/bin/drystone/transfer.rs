@@ -3,13 +3,16 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use drystone::ErrorKind;
 use drystone::config::MemorySize;
-use drystone::read::Totals;
+use drystone::read::{ReadLimits, Totals};
 use drystone::repack::{Options, Report};
+use drystone::store::{FlinkPath, Stores};
 use drystone::write::WriteSettings;
 use serde_json::{Value, json};
 
 use crate::args::{self, CopyArguments, Packing, RepackArguments, TransferArguments};
+use crate::inspect::{moved_hint, with_hint};
 use crate::output;
 use crate::progress::Bar;
 
@@ -19,11 +22,11 @@ pub async fn repack(arguments: RepackArguments) -> anyhow::Result<ExitCode> {
     let (stores, options) = (transfer.common.stores()?, options(&transfer, write));
     let (source, destination) = (args::path(&transfer.source)?, args::path(&transfer.destination)?);
     let report = {
-        let bar = Bar::new(transfer.common.json);
+        let bar = Bar::new();
         let progress = |phase, done, total| bar.phase(phase, done, total);
         drystone::repack::repack(&stores, &source, &destination, &options, &progress).await
     };
-    finish(&transfer, explained(report, &stores, &source).await?, "packed")
+    finish(&transfer, explained(report, &stores, &source, &options.read).await?, "packed")
 }
 
 pub async fn copy(arguments: CopyArguments) -> anyhow::Result<ExitCode> {
@@ -31,11 +34,11 @@ pub async fn copy(arguments: CopyArguments) -> anyhow::Result<ExitCode> {
     let (stores, options) = (transfer.common.stores()?, options(&transfer, WriteSettings::default()));
     let (source, destination) = (args::path(&transfer.source)?, args::path(&transfer.destination)?);
     let report = {
-        let bar = Bar::new(transfer.common.json);
+        let bar = Bar::new();
         let progress = |phase, done, total| bar.phase(phase, done, total);
         drystone::repack::copy(&stores, &source, &destination, &options, &progress).await
     };
-    finish(&transfer, explained(report, &stores, &source).await?, "copied")
+    finish(&transfer, explained(report, &stores, &source, &options.read).await?, "copied")
 }
 
 /// The packing options as settings.
@@ -64,15 +67,15 @@ fn options(transfer: &TransferArguments, write: WriteSettings) -> Options {
 /// Where files are missing because the checkpoint was moved, says which flag finds them.
 async fn explained(
     report: drystone::Result<Report>,
-    stores: &drystone::store::Stores,
-    source: &drystone::store::FlinkPath,
+    stores: &Stores,
+    source: &FlinkPath,
+    limits: &ReadLimits,
 ) -> anyhow::Result<Report> {
     match report {
-        Err(error) => match crate::inspect::moved_hint(stores, source).await {
-            Some(hint) => Err(anyhow::anyhow!("{}\n{hint}", error.one_line())),
-            None => Err(error.into()),
-        },
-        Ok(report) => Ok(report),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged) => {
+            Err(with_hint(error, moved_hint(stores, source, limits).await))
+        }
+        report => Ok(report?),
     }
 }
 

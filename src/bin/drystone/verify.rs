@@ -14,13 +14,14 @@ const FINDINGS_SHOWN: usize = 20;
 
 pub async fn run(arguments: VerifyArguments) -> anyhow::Result<ExitCode> {
     let (stores, path) = (arguments.common.stores()?, args::path(&arguments.path)?);
+    let limits = arguments.common.limits();
     let result = {
-        let bar = Bar::new(arguments.common.json);
-        verify(&stores, &path, &arguments.common.limits(), &|done, total| bar.show("reading", done, total)).await?
+        let bar = Bar::new();
+        verify(&stores, &path, &limits, &|done, total| bar.show("reading", done, total)).await?
     };
     let hint = match result.is_sound() {
         true => None,
-        false => crate::inspect::moved_hint(&stores, &path).await,
+        false => crate::inspect::moved_hint(&stores, &path, &limits).await,
     };
     if arguments.common.json {
         output::print_json(&as_json(&result, hint.as_deref()))?;
