@@ -73,6 +73,9 @@ fn what_takes_long_can_be_spawned() {
     send(inspect(&stores, &path, &ReadLimits::default()));
     send(inspect_job(&stores, &path));
     send(verify(&stores, &path, &ReadLimits::default(), &|_, _| {}));
+    let options = runs::options(1, runs::all_packed());
+    send(drystone::repack::repack(&stores, &path, &path, &options, &|_, _, _| {}));
+    send(drystone::repack::copy(&stores, &path, &path, &options, &|_, _, _| {}));
 }
 
 #[tokio::test]

@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
+use tokio::sync::Semaphore;
 
 use super::pack::check;
 use super::target::Target;
@@ -18,12 +20,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::{Crc32c, crc32c};
 use crate::handle::{FileHandle, JavaString, StreamHandle};
 use crate::id::FileToken;
-use crate::read::{Content, State, StateFile};
+use crate::read::{Content, ReadLimits, State};
 use crate::store::names::{PhysicalFileName, WorkerName};
 use crate::store::{FlinkPath, Location, Upload};
 
 /// Reads' worth of memory that a file takes while it is copied, at most: one just read, and the parts on their way.
 const BUFFERS: u64 = 6;
+
+/// The memory bound's grain: a semaphore counts 32-bit permits.
+const PERMIT_BYTES: u64 = 4096;
 
 pub(super) async fn copy(
     source: &Source<'_>,
@@ -33,31 +38,15 @@ pub(super) async fn copy(
 ) -> Result<Draft> {
     let mut names = Names::new(source, target.token);
     let names_of_files: Vec<String> = source.state.files.iter().map(|file| names.of_file(&file.name)).collect();
-    let total = source.state.live_bytes().iter().sum();
-    let done = AtomicU64::new(0);
-    progress(Phase::Writing, 0, total);
-    let mut sums = sums_by_file(source.state);
-    let has_failed = AtomicBool::new(false);
-    let copies = source.state.files.iter().zip(&names_of_files).zip(&mut sums).map(|((file, name), sums)| {
-        let (done, has_failed) = (&done, &has_failed);
-        async move {
-            if has_failed.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            let to = target.directory.join(name)?;
-            let copied = copy_file(file, &to, sums, options.read.range_bytes_max).await;
-            let length = copied.inspect_err(|_| has_failed.store(true, Ordering::Relaxed))?;
-            let now = done.fetch_add(length, Ordering::Relaxed) + length;
-            progress(Phase::Writing, now.min(total), total);
-            Ok::<_, Error>(Some((to.name().clone(), length)))
-        }
-    });
-    // Those under way when one fails are waited for, not cut: what is cut may still land after the clean-up.
-    let at_once = options.read.memory_bytes_max / (BUFFERS * options.read.range_bytes_max).max(1);
-    let at_once = (at_once as usize).clamp(1, options.read.requests_max.max(1));
-    let copied: Vec<_> = stream::iter(copies).buffered(at_once).collect().await;
-    let copied: Vec<Option<(FlinkPath, u64)>> = copied.into_iter().collect::<Result<_>>()?;
-    let files: Vec<(FlinkPath, u64)> = copied.into_iter().flatten().collect();
+    let mut jobs = Vec::with_capacity(source.state.files.len());
+    for ((number, file), sums) in source.state.files.iter().enumerate().zip(sums_by_file(source.state)) {
+        let length = source.lengths.get(&number).copied().unwrap_or_default();
+        let to = target.directory.join(&names_of_files[number])?;
+        jobs.push(Job { from: file.location.clone(), to, length, sums });
+    }
+    let copied = run(jobs, &options.read, progress).await?;
+    let files: Vec<(FlinkPath, u64)> = copied.iter().map(|job| (job.to.name().clone(), job.length)).collect();
+    let sums = copied.into_iter().map(|job| job.sums).collect();
 
     let mut metadata = source.checkpoint.decoded.metadata.clone();
     let mut streams = source.state.streams.iter();
@@ -116,43 +105,92 @@ fn crcs_by_stream(state: &State, sums: Vec<Vec<Sum>>) -> Result<Vec<u32>> {
     Ok(crcs.into_values().collect())
 }
 
-/// Copies a file, by one write where it is short; returns its length.
-async fn copy_file(file: &StateFile, to: &Location, sums: &mut [Sum], read_bytes_max: u64) -> Result<u64> {
-    let length = file.location.size().await?;
-    if length <= read_bytes_max {
-        let bytes = file.location.read(0..length).await?;
-        sums.iter_mut().for_each(|sum| sum.add(0, &bytes));
-        to.create_own(vec![bytes]).await?;
-        return Ok(length);
-    }
-    let mut upload = to.create_multipart().await?;
-    match copy_into(&mut upload, file, length, sums, read_bytes_max).await {
-        Ok(()) => upload.complete().await?,
-        Err(error) => {
-            // The first error says more than one of the clean-up.
-            let _ = upload.abort().await;
-            return Err(error);
-        }
-    }
-    Ok(length)
+/// One file to copy.
+struct Job {
+    from: Location,
+    to: Location,
+    /// Of the file, in bytes.
+    length: u64,
+    /// The streams in it.
+    sums: Vec<Sum>,
 }
 
-async fn copy_into(
-    upload: &mut Upload,
-    file: &StateFile,
-    length: u64,
-    sums: &mut [Sum],
-    read_bytes_max: u64,
-) -> Result<()> {
-    let mut at = 0;
-    while at < length {
-        let end = length.min(at + read_bytes_max);
-        let bytes = file.location.read(at..end).await?;
-        sums.iter_mut().for_each(|sum| sum.add(at, &bytes));
-        upload.write(bytes).await?;
-        at = end;
+/// Carries the jobs out, side by side within the memory bound, and gives them back, in order.
+async fn run(jobs: Vec<Job>, limits: &ReadLimits, progress: &Progress<'_>) -> Result<Vec<Job>> {
+    let (total, mut done) = (jobs.iter().map(|job| job.length).sum(), 0);
+    progress(Phase::Writing, done, total);
+    let permits_max = u32::try_from(limits.memory_bytes_max / PERMIT_BYTES).unwrap_or(u32::MAX >> 4).max(1);
+    let memory = Arc::new(Semaphore::new(permits_max as usize));
+    let range_bytes_max = limits.range_bytes_max;
+    let admitted = stream::iter(jobs).then(move |job| {
+        let (memory, bytes) = (memory.clone(), job.length.min(BUFFERS.saturating_mul(range_bytes_max)));
+        let permits = bytes.div_ceil(PERMIT_BYTES).min(u64::from(permits_max)) as u32;
+        // The semaphore is never closed, so there is always a permit.
+        async move { (memory.acquire_many_owned(permits).await.ok(), job) }
+    });
+    let has_failed = Arc::new(AtomicBool::new(false));
+    let mut copies = admitted
+        .map(|(permit, job)| {
+            let has_failed = has_failed.clone();
+            async move {
+                if has_failed.load(Ordering::Relaxed) {
+                    return Ok(None);
+                }
+                let copied = job.copy(range_bytes_max).await.inspect_err(|_| has_failed.store(true, Ordering::Relaxed));
+                drop(permit);
+                copied.map(Some)
+            }
+        })
+        .buffered(limits.requests_max.max(1))
+        .boxed();
+    let (mut copied, mut failed) = (Vec::new(), None);
+    // Those under way when one fails are waited for, not cut: what is cut may still land after the clean-up.
+    while let Some(job) = copies.next().await {
+        match job {
+            Ok(Some(job)) => {
+                done += job.length;
+                progress(Phase::Writing, done, total);
+                copied.push(job);
+            }
+            Ok(None) => {}
+            Err(error) => failed = failed.or(Some(error)),
+        }
     }
-    Ok(())
+    failed.map_or(Ok(copied), Err)
+}
+
+impl Job {
+    /// By one write where the file is short.
+    async fn copy(mut self, read_bytes_max: u64) -> Result<Self> {
+        if self.length <= read_bytes_max {
+            let bytes = self.from.read(0..self.length).await?;
+            self.sums.iter_mut().for_each(|sum| sum.add(0, &bytes));
+            self.to.create_own(vec![bytes]).await?;
+            return Ok(self);
+        }
+        let mut upload = self.to.create_multipart().await?;
+        match self.send(&mut upload, read_bytes_max).await {
+            Ok(()) => upload.complete().await?,
+            Err(error) => {
+                // The first error says more than one of the clean-up.
+                let _ = upload.abort().await;
+                return Err(error);
+            }
+        }
+        Ok(self)
+    }
+
+    async fn send(&mut self, upload: &mut Upload, read_bytes_max: u64) -> Result<()> {
+        let mut at = 0;
+        while at < self.length {
+            let end = self.length.min(at + read_bytes_max);
+            let bytes = self.from.read(at..end).await?;
+            self.sums.iter_mut().for_each(|sum| sum.add(at, &bytes));
+            upload.write(bytes).await?;
+            at = end;
+        }
+        Ok(())
+    }
 }
 
 fn point_to(handle: &mut StreamHandle, path: &FlinkPath, below: &str) -> Result<()> {

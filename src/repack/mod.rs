@@ -10,6 +10,8 @@ mod rewrite;
 mod target;
 mod transfer;
 
+use std::collections::BTreeMap;
+
 use crate::error::Result;
 use crate::id::JobId;
 use crate::read::{Checkpoint, ReadLimits, State, Totals};
@@ -95,4 +97,6 @@ pub async fn copy(
 struct Source<'a> {
     checkpoint: &'a Checkpoint,
     state: &'a State,
+    /// The lengths of its files in bytes, by the file's number, as far as they were asked for.
+    lengths: &'a BTreeMap<usize, u64>,
 }

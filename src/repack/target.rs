@@ -250,7 +250,7 @@ fn directory_names(checkpoint: &Checkpoint, options: &Options) -> Vec<String> {
     }
     let last = names::checkpoint_directory(checkpoint.decoded.metadata.checkpoint_id);
     match options.job_id.or(checkpoint.job_id()) {
-        Some(job) => vec![names::job_directory(job), last],
+        Some(job) => vec![job.to_string(), last],
         None => vec![last],
     }
 }

@@ -36,21 +36,22 @@ pub(super) async fn run(
     how: How,
 ) -> Result<Report> {
     let checkpoint = Checkpoint::load(stores, source).await?;
-    let state = check_source(stores, &checkpoint, options, how).await?;
+    let (state, lengths) = check_source(stores, &checkpoint, options, how).await?;
     let before = Totals::of(&checkpoint, &state);
     // What is written names real places: no rebase applies to the destination.
     let plain = stores.clone().with_rebase(Vec::new());
     let target = match Target::prepare(&plain, &checkpoint, destination, options).await? {
         Prepared::Ready(target) => target,
         Prepared::Complete(target) => {
-            let (source, destination) = (Source { checkpoint: &checkpoint, state: &state }, target.directory.name());
+            let (source, destination) =
+                (Source { checkpoint: &checkpoint, state: &state, lengths: &lengths }, target.directory.name());
             let (result, state) = check_complete(&plain, &source, destination, options, progress).await?;
             let leftovers_removed = target.sweep(&names_of(&state)).await?;
             let (destination, after) = (destination.clone(), Totals::of(&result, &state));
             return Ok(Report { destination, leftovers_removed, already_complete: true, before, after });
         }
     };
-    let source = Source { checkpoint: &checkpoint, state: &state };
+    let source = Source { checkpoint: &checkpoint, state: &state, lengths: &lengths };
     let (result, state) = write(&plain, &source, &target, options, progress, how).await?;
     let leftovers_removed = target.sweep(&names_of(&state)).await?;
     let (destination, after) = (target.directory.name().clone(), Totals::of(&result, &state));
@@ -62,7 +63,12 @@ fn names_of(state: &State) -> BTreeSet<FlinkPath> {
 }
 
 /// Refuses a source that isn't sound, as far as that can be told without reading all of it: the rest shows on reading.
-async fn check_source(stores: &Stores, checkpoint: &Checkpoint, options: &Options, how: How) -> Result<State> {
+async fn check_source(
+    stores: &Stores,
+    checkpoint: &Checkpoint,
+    options: &Options,
+    how: How,
+) -> Result<(State, BTreeMap<usize, u64>)> {
     let name = checkpoint.directory.join(crate::store::names::METADATA)?;
     let mut audit = Audit::new(checkpoint.directory.real(), name.real());
     audit.metadata(&checkpoint.bytes);
@@ -76,8 +82,9 @@ async fn check_source(stores: &Stores, checkpoint: &Checkpoint, options: &Option
     let which = if how == How::Pack { Which::NotShownByReading } else { Which::All };
     audit.files(&state, &options.read, which).await?;
     audit.trailer_sizes(checkpoint, &state);
+    let lengths = audit.lengths().clone();
     refuse(audit)?;
-    Ok(state)
+    Ok((state, lengths))
 }
 
 /// Reads what another run has committed, and compares it with the source.

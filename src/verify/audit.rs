@@ -56,6 +56,11 @@ impl Audit {
         self.findings.len() as u64 + self.findings_dropped
     }
 
+    /// Lengths of the files that were looked at, in bytes, by the file's number.
+    pub(crate) fn lengths(&self) -> &BTreeMap<usize, u64> {
+        &self.lengths
+    }
+
     pub(crate) fn is_sound(&self) -> bool {
         self.findings.is_empty()
     }
