@@ -130,6 +130,32 @@ async fn files_in_the_making_of_an_interrupted_run_are_removed() {
 }
 
 #[tokio::test]
+async fn what_an_interrupted_run_left_goes_before_anything_is_written_where_that_is_asked_for() {
+    for how in [REPACK, COPY] {
+        let disk = disk();
+        let at = disk.at(&format!("out/{JOB}/chk-7"));
+        fs::create_dir_all(&at).unwrap();
+        for name in ["_drystone-unfinished-00000000000000ff", "f0-00000000000000ff", "f1-00000000000000ff"] {
+            fs::write(at.join(name), b"left").unwrap();
+        }
+        let seen = AtomicBool::new(false);
+        let progress = |_: Phase, _: u64, _: u64| {
+            let left = fs::read_dir(&at).unwrap().any(|e| e.unwrap().file_name().to_string_lossy().contains("00ff"));
+            seen.fetch_or(left, Ordering::Relaxed);
+        };
+        let (stores, from, to) = (Stores::new(), disk.checkpoint(), runs::path(&disk.named("out")));
+        let options = Options { discard_leftovers: true, ..options(1) };
+        let report = match how {
+            REPACK => repack::repack(&stores, &from, &to, &options, &progress).await.unwrap(),
+            COPY => repack::copy(&stores, &from, &to, &options, &progress).await.unwrap(),
+        };
+        assert!(!seen.into_inner());
+        assert_eq!(report.leftovers_removed, 2);
+        assert_complete(&disk, &report).await;
+    }
+}
+
+#[tokio::test]
 async fn a_marker_in_the_making_alone_is_no_obstacle() {
     let disk = disk();
     let at = disk.at(&format!("out/{JOB}/chk-7"));

@@ -168,7 +168,8 @@ async fn a_claim_of_any_length_is_refused_without_reading() {
         assert!(found.findings[0].problem.contains("the file has 5500"), "{}", found.findings[0]);
         let next = AtomicU64::new(1);
         let tokens = Arc::new(move || next.fetch_add(1, SeqCst));
-        let options = Options { write: WriteSettings::default(), read: limits, job_id: None, tokens };
+        let options =
+            Options { write: WriteSettings::default(), read: limits, job_id: None, tokens, discard_leftovers: false };
         let to = path("memory://job/elsewhere");
         let packed = repack(&disk.stores, &source, &to, &options, &|_, _, _| {}).await.map(drop);
         damaged(packed.err(), "the file has 5500");

@@ -57,9 +57,12 @@ pub const NAMENODE_BYTES_PER_FILE: u64 = 300;
 
 const SECONDS_PER_MONTH: f64 = 30.0 * 24.0 * 3600.0;
 
-/// What packing would save. Reads are counted as the packed form would make them: 8 MB ranges.
+/// Reads are counted as this crate makes them: in ranges of this size, over gaps as large as this.
+const RANGE_BYTES_MAX: u64 = 8 << 20;
+const GAP_BYTES_MAX: u64 = 1 << 20;
+
+/// What packing would save. Requests to read are counted as coalesced ranges of 8 MB, both as it is and packed.
 pub fn savings(state: &State, settings: &WriteSettings, prices: &Prices) -> Savings {
-    let mut chunks_in_files = 0;
     // Each chunk is written once, with the number of streams that have it.
     let mut inline: BTreeMap<(&JavaString, &Bytes), u64> = BTreeMap::new();
     let mut ranges: BTreeMap<(usize, u64, u64), u64> = BTreeMap::new();
@@ -70,14 +73,13 @@ pub fn savings(state: &State, settings: &WriteSettings, prices: &Prices) -> Savi
             Content::Inline(_) if stream.place.part == Part::Coordinator => {}
             Content::Inline(handle) => *inline.entry((&handle.name, &handle.bytes)).or_default() += 1,
             Content::File(wanted) => {
-                chunks_in_files += 1;
                 *ranges.entry((wanted.file, wanted.offset, wanted.length)).or_default() += 1;
             }
         }
     }
     let inline = inline.into_iter().map(|((_, bytes), streams)| (bytes.len() as u64, streams));
     let ranges = ranges.into_iter().map(|((_, _, length), streams)| (length, streams));
-    let (mut inline_bytes, mut packed_bytes, mut oversized) = (0, 0, 0);
+    let (mut inline_bytes, mut packed_bytes, mut oversized, mut oversized_gets) = (0, 0, 0, 0);
     for (length, streams) in inline.chain(ranges) {
         // As in `FilePool`: an inline handle is written out for each stream.
         let bytes = length.saturating_mul(streams);
@@ -85,13 +87,40 @@ pub fn savings(state: &State, settings: &WriteSettings, prices: &Prices) -> Savi
             inline_bytes += bytes;
         } else if length > settings.file_bytes_max {
             oversized += 1;
+            oversized_gets += length.div_ceil(RANGE_BYTES_MAX);
         } else {
             packed_bytes += length;
         }
     }
-    let files = oversized + packed_bytes.div_ceil(settings.file_bytes_max.max(1));
-    let gets = oversized + packed_bytes.div_ceil(8 << 20);
-    Savings { now: requests(state.files.len() as u64, chunks_in_files, prices), packed: requests(files, gets, prices) }
+    let cap = settings.file_bytes_max.max(1);
+    let files = oversized + packed_bytes.div_ceil(cap);
+    let full = packed_bytes / cap * cap.div_ceil(RANGE_BYTES_MAX);
+    let gets = oversized_gets + full + (packed_bytes % cap).div_ceil(RANGE_BYTES_MAX);
+    Savings { now: requests(state.files.len() as u64, gets_now(state), prices), packed: requests(files, gets, prices) }
+}
+
+/// The reads that bring all live bytes of the files as they are.
+fn gets_now(state: &State) -> u64 {
+    let mut gets = 0_u64;
+    for file in state.live_ranges() {
+        let mut run: Option<(u64, u64)> = None;
+        for (offset, length) in file.into_iter().filter(|(_, length)| *length > 0) {
+            let end = offset.saturating_add(length);
+            run = match run {
+                Some((start, before)) if offset <= before.saturating_add(GAP_BYTES_MAX) => Some((start, end)),
+                ended => {
+                    gets = gets.saturating_add(ended.map_or(0, reads));
+                    Some((offset, end))
+                }
+            };
+        }
+        gets = gets.saturating_add(run.map_or(0, reads));
+    }
+    gets
+}
+
+fn reads((start, end): (u64, u64)) -> u64 {
+    (end - start).div_ceil(RANGE_BYTES_MAX)
 }
 
 fn requests(state_files: u64, state_gets: u64, prices: &Prices) -> Requests {

@@ -29,6 +29,9 @@ pub struct Options {
     pub job_id: Option<JobId>,
     /// Unguessable numbers for names.
     pub tokens: Tokens,
+    /// Remove what interrupted runs left at the destination before anything is written, rather than after the commit:
+    /// where there is no room for both. Only when no other run to the same place is alive: its files would go.
+    pub discard_leftovers: bool,
 }
 
 /// What a run is doing.

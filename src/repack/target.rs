@@ -25,8 +25,10 @@ pub(super) struct Target {
     pub(super) token: FileToken,
     /// The directories that this run makes, from the outside in.
     made: Vec<Location>,
-    /// Was there anything of other runs?
+    /// Is there anything of other runs?
     has_leftovers: bool,
+    /// How many files of other runs were removed before anything was written.
+    discarded: usize,
 }
 
 /// Whether there is anything to do.
@@ -63,7 +65,7 @@ impl Target {
         let found = directory.list().await?;
         let made = missing_directories(&directory).await?;
         let token = FileToken((options.tokens)());
-        let target = Self { directory, token, made, has_leftovers: !found.is_empty() };
+        let mut target = Self { directory, token, made, has_leftovers: !found.is_empty(), discarded: 0 };
         match (target.has_metadata(&found), target.runs(&found).is_empty()) {
             (true, false) => Ok(Prepared::Complete(target)),
             (true, true) => {
@@ -77,6 +79,10 @@ impl Target {
                 )))
             }
             (false, _) => {
+                if options.discard_leftovers {
+                    target.discarded = target.sweep_others(&found).await?;
+                    target.has_leftovers = false;
+                }
                 target.mark().await?;
                 Ok(Prepared::Ready(target))
             }
@@ -123,6 +129,26 @@ impl Target {
         self.try_sweep(named).await.map_err(context)
     }
 
+    /// Removes the files of other runs, then their markers; how many files.
+    async fn sweep_others(&self, found: &[Listed]) -> Result<usize> {
+        let runs = self.runs(found);
+        let is_left = |path: &FlinkPath| runs.iter().any(|run| holds(path, *run));
+        for partial in self.directory.list_partials().await? {
+            if is_left(&partial) {
+                self.directory.delete_partial(&partial).await?;
+            }
+        }
+        let mut removed = 0;
+        for file in found.iter().filter(|file| is_left(&file.path) && self.run_of_marker(file).is_none()) {
+            self.delete(&file.path).await?;
+            removed += 1;
+        }
+        for run in runs {
+            self.marker(run)?.delete().await?;
+        }
+        Ok(removed)
+    }
+
     async fn try_sweep(&self, named: &BTreeSet<FlinkPath>) -> Result<usize> {
         let found = match self.directory.list().await {
             // Nothing that this run knows of is left to do.
@@ -136,7 +162,7 @@ impl Target {
                 self.directory.delete_partial(&partial).await?;
             }
         }
-        let mut removed = 0;
+        let mut removed = self.discarded;
         for file in found.iter().filter(|file| is_left(&file.path) && self.run_of_marker(file).is_none()) {
             if !named.contains(&file.path) {
                 removed += usize::from(!holds(&file.path, self.token));
@@ -205,6 +231,11 @@ impl Target {
         self.directory.join(&names::unfinished_marker(run))
     }
 
+    /// Is there anything of other runs, which takes room?
+    pub(super) fn has_leftovers(&self) -> bool {
+        self.has_leftovers
+    }
+
     /// What to say before an error after which something was left behind.
     pub(super) fn uncleaned(&self, left: &Error) -> String {
         format!("{} could not be cleaned up ({})", self.directory.name(), left.one_line())
@@ -241,12 +272,12 @@ async fn missing_directories(directory: &Location) -> Result<Vec<Location>> {
     Ok(missing)
 }
 
-/// `<job id>/chk-N`; `chk-N` where no job's id is known; a savepoint keeps its own name.
+/// `<job id>/chk-N`; `chk-N` where no job's id is known; a savepoint keeps its own name, below a job's id that is given.
 fn directory_names(checkpoint: &Checkpoint, options: &Options) -> Vec<String> {
     let own = checkpoint.directory.name().file_name().unwrap_or_default();
     let is_savepoint = names::is_savepoint_directory(own) || is_savepoint(&checkpoint.decoded.metadata.properties);
     if is_savepoint && names::parse_checkpoint_directory(own).is_none() && !own.is_empty() {
-        return vec![own.to_string()];
+        return options.job_id.map(|job| job.to_string()).into_iter().chain([own.to_string()]).collect();
     }
     let last = names::checkpoint_directory(checkpoint.decoded.metadata.checkpoint_id);
     match options.job_id.or(checkpoint.job_id()) {

@@ -159,6 +159,13 @@ async fn discard(target: &Target, mut error: Error) -> Error {
         let (name, line) = (target.directory.name(), error.one_line());
         error = Error::new(ErrorKind::Conflict, format!("another run has completed {name} meanwhile ({line})"));
     }
+    if error.kind() == ErrorKind::Store && target.has_leftovers() {
+        let name = target.directory.name();
+        error = error.context(format!(
+            "{name} also holds what an interrupted run left, which goes only after the commit unless it is to be \
+             discarded first"
+        ));
+    }
     match target.discard().await {
         Ok(()) => error,
         Err(left) => error.context(target.uncleaned(&left)),

@@ -41,7 +41,7 @@ impl Default for WriteSettings {
             inline_bytes_total_max: 8 << 20,
             buffer_bytes_max: 8 << 20,
             open_files_max: 2,
-            uploads_max: 2,
+            uploads_max: 1,
         }
     }
 }

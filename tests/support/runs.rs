@@ -42,7 +42,7 @@ pub fn moved_to(place: &str) -> Vec<Rebase> {
 pub fn options(run: u64, write: WriteSettings) -> Options {
     let counter = AtomicU64::new(run << 32);
     let tokens = Arc::new(move || counter.fetch_add(1, Ordering::Relaxed));
-    Options { write, read: ReadLimits::default(), job_id: None, tokens }
+    Options { write, read: ReadLimits::default(), job_id: None, tokens, discard_leftovers: false }
 }
 
 /// Nothing goes inline.

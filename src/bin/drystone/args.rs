@@ -102,7 +102,11 @@ pub struct TransferArguments {
     pub source: String,
     /// The directory to write below; any store.
     pub destination: String,
-    /// The job's id, where the source's path doesn't have it.
+    /// Removes what interrupted runs left at the destination first, not last: where there is no room for both. Only when
+    /// no other run to the same place is alive.
+    #[arg(long)]
+    pub discard_leftovers: bool,
+    /// The job's id in 32 lower-case hexadecimal digits, where the source's path doesn't have it.
     #[arg(long, value_name = "ID")]
     pub job_id: Option<JobId>,
     #[command(flatten)]

@@ -23,7 +23,7 @@ const FAILED: u8 = 2;
 
 /// Threads for a local disk's reads and writes. Each has a heap of its own from most allocators, and what a thread read
 /// is freed elsewhere: with as many threads as there are reads, half as much memory again was taken, for no more speed.
-const DISK_THREADS_MAX: usize = 8;
+const DISK_THREADS_MAX: usize = 4;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

@@ -61,7 +61,13 @@ pub fn settings(packing: &Packing) -> anyhow::Result<WriteSettings> {
 }
 
 fn options(transfer: &TransferArguments, write: WriteSettings) -> Options {
-    Options { write, read: transfer.common.limits(), job_id: transfer.job_id, tokens: Arc::new(rand::random) }
+    Options {
+        write,
+        read: transfer.common.limits(),
+        job_id: transfer.job_id,
+        discard_leftovers: transfer.discard_leftovers,
+        tokens: Arc::new(rand::random),
+    }
 }
 
 /// Where files are missing because the checkpoint was moved, says which flag finds them.
@@ -95,7 +101,9 @@ fn as_text(report: &Report, verb: &str) -> String {
             "an earlier run had already written everything and was interrupted after that: checked it, nothing to do\n";
     } else if report.leftovers_removed > 0 {
         let left = output::count(report.leftovers_removed as u64, "file");
-        text += &format!("an earlier run was interrupted here: removed {left} that it had left, and started clean\n");
+        text += &format!(
+            "another run was interrupted here, or is being overtaken: started clean, and removed {left} of it\n"
+        );
     }
     text += &format!("{verb} {}\n", report.destination);
     let row = |name: &str, t: &Totals| {
