@@ -132,19 +132,33 @@ impl Target {
     /// Removes the files of other runs, then their markers; how many files.
     async fn sweep_others(&self, found: &[Listed]) -> Result<usize> {
         let runs = self.runs(found);
-        let is_left = |path: &FlinkPath| runs.iter().any(|run| holds(path, *run));
+        let removed = self.remove(found, &runs, None).await?;
+        for run in runs {
+            self.marker(run)?.delete().await?;
+        }
+        Ok(removed)
+    }
+
+    /// Removes what holds the token of one of `runs`, but no marker; how many files of other runs. `named` is what a
+    /// checkpoint that has been committed names: that stays, and what is in the making comes to nothing.
+    async fn remove(
+        &self,
+        found: &[Listed],
+        runs: &BTreeSet<FileToken>,
+        named: Option<&BTreeSet<FlinkPath>>,
+    ) -> Result<usize> {
+        let is_theirs = |path: &FlinkPath| runs.iter().any(|run| holds(path, *run));
         for partial in self.directory.list_partials().await? {
-            if is_left(&partial) {
+            if is_theirs(&partial) || named.is_some() && is_common_partial(&partial) {
                 self.directory.delete_partial(&partial).await?;
             }
         }
         let mut removed = 0;
-        for file in found.iter().filter(|file| is_left(&file.path) && self.run_of_marker(file).is_none()) {
-            self.delete(&file.path).await?;
-            removed += 1;
-        }
-        for run in runs {
-            self.marker(run)?.delete().await?;
+        for file in found.iter().filter(|file| is_theirs(&file.path) && self.run_of_marker(file).is_none()) {
+            if named.is_none_or(|named| !named.contains(&file.path)) {
+                removed += usize::from(!holds(&file.path, self.token));
+                self.delete(&file.path).await?;
+            }
         }
         Ok(removed)
     }
@@ -156,19 +170,7 @@ impl Target {
             found => found?,
         };
         let runs = self.runs(&found);
-        let is_left = |path: &FlinkPath| runs.iter().any(|run| holds(path, *run));
-        for partial in self.directory.list_partials().await? {
-            if is_left(&partial) || is_common_partial(&partial) {
-                self.directory.delete_partial(&partial).await?;
-            }
-        }
-        let mut removed = self.discarded;
-        for file in found.iter().filter(|file| is_left(&file.path) && self.run_of_marker(file).is_none()) {
-            if !named.contains(&file.path) {
-                removed += usize::from(!holds(&file.path, self.token));
-                self.delete(&file.path).await?;
-            }
-        }
+        let removed = self.discarded + self.remove(&found, &runs, Some(named)).await?;
         for run in runs.into_iter().filter(|run| *run != self.token).chain([self.token]) {
             let marker = self.marker(run)?;
             if marker.delete().await.is_err() {
@@ -185,16 +187,8 @@ impl Target {
 
     /// Removes what this run wrote, and the directories that it made.
     pub(super) async fn discard(&self) -> Result<()> {
-        for partial in self.directory.list_partials().await? {
-            if holds(&partial, self.token) {
-                self.directory.delete_partial(&partial).await?;
-            }
-        }
-        for file in self.directory.list().await? {
-            if holds(&file.path, self.token) && self.run_of_marker(&file).is_none() {
-                self.delete(&file.path).await?;
-            }
-        }
+        let found = self.directory.list().await?;
+        self.remove(&found, &BTreeSet::from([self.token]), None).await?;
         self.marker(self.token)?.delete().await?;
         self.remove_made().await
     }
