@@ -4,9 +4,9 @@ use std::fmt;
 
 use super::{
     ChannelHandle, CheckpointMetadata, JavaString, KeyedHandle, LocalPathHandle, Operator, OperatorSubtasks,
-    StreamHandle,
+    StreamHandle, SubtaskState,
 };
-use crate::id::{OperatorId, Scope};
+use crate::id::{OperatorId, Scope, Subtask};
 
 /// Where in a checkpoint a stream is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,13 +106,17 @@ macro_rules! walk {
                 for entry in subtasks {
                     let Some(state) = &$($mutability)? entry.state else { continue };
                     self.place.subtask = Some(entry.index);
-                    self.stream(Part::ManagedOperator, state.managed_operator.$as_ref().map(|o| &$($mutability)? o.delegate));
-                    self.stream(Part::RawOperator, state.raw_operator.$as_ref().map(|o| &$($mutability)? o.delegate));
-                    self.keyed(Part::ManagedKeyed, state.managed_keyed.$as_ref());
-                    self.keyed(Part::RawKeyed, state.raw_keyed.$as_ref());
-                    self.channels(Part::InputChannel, &$($mutability)? state.input_channels);
-                    self.channels(Part::OutputChannel, &$($mutability)? state.output_channels);
+                    self.state(state);
                 }
+            }
+
+            fn state(&mut self, state: &'a $($mutability)? SubtaskState) {
+                self.stream(Part::ManagedOperator, state.managed_operator.$as_ref().map(|o| &$($mutability)? o.delegate));
+                self.stream(Part::RawOperator, state.raw_operator.$as_ref().map(|o| &$($mutability)? o.delegate));
+                self.keyed(Part::ManagedKeyed, state.managed_keyed.$as_ref());
+                self.keyed(Part::RawKeyed, state.raw_keyed.$as_ref());
+                self.channels(Part::InputChannel, &$($mutability)? state.input_channels);
+                self.channels(Part::OutputChannel, &$($mutability)? state.output_channels);
             }
 
             fn keyed(&mut self, part: Part, keyed: Option<&'a $($mutability)? KeyedHandle>) {
@@ -156,6 +160,24 @@ macro_rules! walk {
                     self.place.part = part;
                     (self.visit)(&self.place, handle.$innermost());
                 }
+            }
+        }
+
+        impl SubtaskState {
+            /// Calls `visit` for every stream handle of `subtask`'s state, as that of the whole checkpoint would.
+            pub fn $visit<'a>(
+                &'a $($mutability)? self,
+                subtask: Subtask,
+                mut visit: impl FnMut(&Place, &'a $($mutability)? StreamHandle),
+            ) {
+                let place = Place {
+                    operator: subtask.operator,
+                    parallelism: subtask.parallelism,
+                    subtask: Some(subtask.index),
+                    part: Part::Coordinator,
+                    local_path: None,
+                };
+                $walk { place, visit: &mut visit }.state(self);
             }
         }
 

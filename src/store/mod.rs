@@ -6,6 +6,7 @@
 
 mod cause;
 mod create;
+mod job_directory;
 mod listing;
 mod local;
 mod location;
@@ -17,6 +18,7 @@ mod rebase;
 mod stores;
 mod upload;
 
+pub use job_directory::JobDirectory;
 pub use listing::{Directory, Listed};
 pub use location::Location;
 pub use path::FlinkPath;

@@ -14,6 +14,10 @@ use crate::id::{CheckpointId, FileToken, JobId};
 
 /// The file that makes a directory a checkpoint.
 pub const METADATA: &str = "_metadata";
+/// The directory of files that several checkpoints may name.
+pub const SHARED: &str = "shared";
+/// The directory of files that belong to tasks.
+pub const TASK_OWNED: &str = "taskowned";
 /// The file that says that a run is writing a checkpoint's directory, or was interrupted: the run with this token, which
 /// all names of its files hold.
 pub fn unfinished_marker(run: FileToken) -> String {

@@ -1,0 +1,138 @@
+//! What a coordinator and its workers tell each other: plain values, to be shipped however the caller ships its own.
+//!
+//! Down go a [`Trigger`] and the news of a checkpoint's end, up comes an [`Acknowledgement`]. Nothing here does I/O.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::handle::{JavaString, SubtaskState};
+use crate::id::{CheckpointId, OperatorId, Subtask};
+
+/// Tells the workers to take a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trigger {
+    /// Which checkpoint.
+    pub checkpoint: CheckpointId,
+    /// The coordinator's epoch; the names of the checkpoint's files hold it as their attempt.
+    pub epoch: u64,
+    /// What to write again rather than to reuse.
+    pub plan: RewritePlan,
+    /// Directories outside the job's own whose files the job owns since it claimed a checkpoint, in Flink's spelling.
+    pub claimed: Vec<String>,
+}
+
+/// The files whose segments are to be written again rather than named once more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RewritePlan {
+    /// By path, as the handles have it.
+    pub files: BTreeMap<String, Reason>,
+}
+
+/// Why a file's segments are to be written again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Reason {
+    /// Too much of the file is dead.
+    Waste,
+    /// The file is small, and goes together with others into a larger one.
+    Fold,
+}
+
+/// What to do with a segment that an earlier checkpoint has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Reuse {
+    /// Name it again: the handle as it is goes into the new snapshot.
+    Keep,
+    /// Write its bytes again, as a new segment.
+    Rewrite(RewriteReason),
+}
+
+/// Why a segment can't be named again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RewriteReason {
+    /// The plan says so, to save space.
+    Planned(Reason),
+    /// It is private to the checkpoint that wrote it.
+    Exclusive,
+    /// It is in a file that the job doesn't own: a restore that claimed nothing, or a path from elsewhere.
+    NotOwned,
+    /// The checkpoint that wrote it was aborted, or has not completed yet.
+    NotCommitted,
+}
+
+/// An operator of the job, as its metadata will name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorSpec {
+    /// Its id.
+    pub id: OperatorId,
+    /// Its name; kept from metadata version 5 on.
+    pub name: Option<JavaString>,
+    /// Its user-given id; kept from metadata version 5 on.
+    pub uid: Option<JavaString>,
+    /// How many subtasks it has.
+    pub parallelism: u32,
+    /// How many key groups it has; at least the parallelism.
+    pub max_parallelism: u32,
+}
+
+impl OperatorSpec {
+    /// An operator without name and user-given id.
+    pub fn new(id: OperatorId, parallelism: u32, max_parallelism: u32) -> Self {
+        Self { id, name: None, uid: None, parallelism, max_parallelism }
+    }
+
+    /// One of its subtasks.
+    pub fn subtask(&self, index: u32) -> Subtask {
+        Subtask { operator: self.id, index, parallelism: self.parallelism }
+    }
+
+    /// All of its subtasks, in order.
+    pub fn subtasks(&self) -> impl Iterator<Item = Subtask> + '_ {
+        (0..self.parallelism).map(|index| self.subtask(index))
+    }
+}
+
+/// What a subtask has to say of a checkpoint when its snapshot is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledgement {
+    /// Which checkpoint.
+    pub checkpoint: CheckpointId,
+    /// Who says it.
+    pub subtask: Subtask,
+    /// Its state; `None` when it had none, or had finished.
+    pub state: Option<Box<SubtaskState>>,
+    /// The new files that the state names, as far as they are sealed. Those that aren't are looked for at the commit.
+    pub sealed: Vec<SealedSize>,
+}
+
+/// How long a sealed file is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SealedSize {
+    /// Where, as the handles have it.
+    pub path: String,
+    /// Its length in bytes, footer included.
+    pub bytes: u64,
+}
+
+impl RewritePlan {
+    /// Is the file to be left?
+    pub fn reason(&self, path: &str) -> Option<Reason> {
+        self.files.get(path).copied()
+    }
+
+    /// Nothing to write again?
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::Waste => "waste",
+            Reason::Fold => "fold",
+        })
+    }
+}
