@@ -6,12 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the library, what it may use, and whether it may do I/O. The order is that of the layers.
-const MODULES: [(&str, &[&str], bool); 12] = [
+const MODULES: [(&str, &[&str], bool); 13] = [
     ("id", &[], false),
     ("error", &[], false),
     ("config", &["error"], false),
     ("handle", &["id"], false),
     ("protocol", &["handle", "id"], false),
+    ("ledger", &["error", "handle", "id", "protocol"], false),
     ("format", &["error", "handle", "id"], false),
     ("store", &["error", "id"], true),
     ("write", &["error", "format", "handle", "id", "store"], true),

@@ -1,0 +1,315 @@
+//! The events of a checkpoint's life. Every one may be repeated, late or lost.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::registry::SegmentNumber;
+use super::{Acknowledged, Checkpoint, Copies, Effect, JobEnd, Ledger, Named, Pending, State};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{CheckpointId, Subtask};
+use crate::protocol::RewritePlan;
+
+/// How many aborted checkpoints are looked after; of more at once the oldest are left to a sweep (I8).
+const ABORTED_MAX: usize = 1024;
+
+impl Ledger {
+    /// Starts a checkpoint that waits for `subtasks`. The plan says what they should write again.
+    ///
+    /// # Errors
+    /// `Conflict`: numbers only go up.
+    pub fn trigger(&mut self, checkpoint: CheckpointId, subtasks: BTreeSet<Subtask>) -> Result<RewritePlan> {
+        if let Some(last) = self.last.filter(|&last| checkpoint <= last) {
+            let message = format!("checkpoint {checkpoint} can't be triggered: {last} was, and numbers only go up");
+            return Err(Error::new(ErrorKind::Conflict, message));
+        }
+        let (plan, planned_bytes) = self.choose();
+        let base = self.completed().collect();
+        let pending = Pending { waiting_for: subtasks, acknowledged: BTreeSet::new(), base, planned_bytes };
+        self.checkpoints.insert(checkpoint, Checkpoint { state: State::Pending(pending), names: Vec::new() });
+        self.last = Some(checkpoint);
+        Ok(plan)
+    }
+
+    /// A subtask has done its part and names these segments; each is pinned from here on.
+    ///
+    /// A segment is new if its file was written for this checkpoint, as `is_new` says. Any other has to be one that a
+    /// retained or pending checkpoint names: what nothing names may be gone (no dangling reuse).
+    ///
+    /// # Errors
+    /// `NotFound`: such a checkpoint was never triggered. `Invalid`: the checkpoint has no such subtask, or a segment
+    /// is neither new nor named. Then nothing has changed.
+    pub fn acknowledge(
+        &mut self,
+        checkpoint: CheckpointId,
+        subtask: Subtask,
+        names: &[Named],
+        is_new: impl Fn(&Named) -> bool,
+    ) -> Result<Acknowledged> {
+        if !self.checkpoints.contains_key(&checkpoint) && self.last.is_some_and(|last| checkpoint <= last) {
+            return Ok(Acknowledged::Late);
+        }
+        match &self.page(checkpoint)?.state {
+            State::Completed { .. } => return Ok(Acknowledged::Late),
+            State::Committing(_) => return Ok(Acknowledged::Repeated),
+            State::Pending(pending) if pending.acknowledged.contains(&subtask) => return Ok(Acknowledged::Repeated),
+            State::Pending(pending) if !pending.waiting_for.contains(&subtask) => {
+                return Err(stranger(checkpoint, subtask));
+            }
+            State::Pending(_) => {}
+        }
+        if let Some(dangling) = names.iter().find(|named| !is_new(named) && !self.registry.holds_segment(named)) {
+            let Named { file, offset, length, .. } = dangling;
+            let message = format!(
+                "checkpoint {checkpoint}, subtask {} of operator {}: names {length} bytes at offset {offset} of {file}, \
+                 which no retained checkpoint names and which wasn't written for this one",
+                subtask.index, subtask.operator
+            );
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        let numbers = self.reference(names, checkpoint)?;
+        let page = self.page(checkpoint)?;
+        page.names.extend(numbers);
+        let State::Pending(pending) = &mut page.state else { return Ok(Acknowledged::Late) };
+        Ok(pending.heard_of(subtask))
+    }
+
+    /// A subtask that had finished before the checkpoint: nobody waits for it.
+    ///
+    /// # Errors
+    /// As for [`acknowledge`](Self::acknowledge).
+    pub fn finished(&mut self, checkpoint: CheckpointId, subtask: Subtask) -> Result<Acknowledged> {
+        self.acknowledge(checkpoint, subtask, &[], |_| false)
+    }
+
+    /// From here on the metadata may come to exist: the checkpoint can't be aborted any more.
+    ///
+    /// # Errors
+    /// `NotFound`: it isn't under way. `Conflict`: it waits for somebody, or its commit has started, or it is
+    /// completed.
+    pub fn start_commit(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        let page = self.page(checkpoint)?;
+        let refuse = |why: String| Err(Error::new(ErrorKind::Conflict, format!("checkpoint {checkpoint} {why}")));
+        match &mut page.state {
+            State::Pending(pending) => match pending.waiting_for.iter().next() {
+                Some(first) => {
+                    let (count, first) = (pending.waiting_for.len(), *first);
+                    refuse(format!("waits for {count} subtasks, of which one is {} of {}", first.index, first.operator))
+                }
+                None => {
+                    let pending = pending.clone();
+                    page.state = State::Committing(pending);
+                    Ok(())
+                }
+            },
+            State::Committing(_) => refuse("is being completed".to_owned()),
+            State::Completed { .. } => refuse("is completed".to_owned()),
+        }
+    }
+
+    /// How long a file is that a checkpoint names, once that is known.
+    pub fn set_file_bytes(&mut self, path: &str, bytes: u64) {
+        self.registry.set_bytes(path, bytes);
+    }
+
+    /// The metadata is durable: what is older goes.
+    ///
+    /// # Errors
+    /// `NotFound`, `Conflict`: no commit of it is under way.
+    pub fn committed(&mut self, checkpoint: CheckpointId) -> Result<Vec<Effect>> {
+        let page = self.page(checkpoint)?;
+        let State::Committing(pending) = &page.state else {
+            return Err(Error::new(ErrorKind::Conflict, format!("checkpoint {checkpoint} is not being completed")));
+        };
+        let planned_bytes = pending.planned_bytes;
+        page.state = State::Completed { owned: true };
+        self.measure_flow(checkpoint, planned_bytes);
+        let older: Vec<_> = self.pending().filter(|&id| id < checkpoint).collect();
+        let mut effects = Vec::new();
+        for id in older {
+            // Its own commit may be under way: then its outcome decides.
+            effects.extend(self.abort(id));
+        }
+        effects.extend(self.release_copies(checkpoint));
+        effects.extend(self.discard_surplus());
+        // What was under way when they were aborted has landed by now.
+        let aborted: Vec<_> = self.aborted.iter().copied().filter(|&id| id < checkpoint).collect();
+        self.aborted.retain(|&id| id > checkpoint);
+        if !aborted.is_empty() {
+            effects.push(Effect::Clean(aborted));
+        }
+        Ok(effects)
+    }
+
+    /// The metadata is known not to exist, and never will. The checkpoint is aborted.
+    pub fn commit_failed(&mut self, checkpoint: CheckpointId) -> Vec<Effect> {
+        match self.checkpoints.get_mut(&checkpoint) {
+            Some(page) => match &page.state {
+                State::Committing(pending) => {
+                    page.state = State::Pending(pending.clone());
+                    self.abort(checkpoint)
+                }
+                _ => Vec::new(),
+            },
+            None => Vec::new(),
+        }
+    }
+
+    /// Declined, expired, or given up. Does nothing to one that has ended or whose commit has started.
+    pub fn abort(&mut self, checkpoint: CheckpointId) -> Vec<Effect> {
+        match self.checkpoints.get(&checkpoint).map(|page| &page.state) {
+            Some(State::Pending(_)) => {}
+            _ => return Vec::new(),
+        }
+        let Some(page) = self.checkpoints.remove(&checkpoint) else { return Vec::new() };
+        let files = self.release(page.names);
+        self.aborted.insert(checkpoint);
+        if self.aborted.len() > ABORTED_MAX {
+            self.aborted.pop_first();
+        }
+        let mut effects = vec![Effect::Aborted(checkpoint)];
+        if !files.is_empty() {
+            effects.push(Effect::Delete(files));
+        }
+        effects.push(Effect::Clean(vec![checkpoint]));
+        effects.extend(self.discard_surplus());
+        effects
+    }
+
+    /// A checkpoint that was found: by a restart in the job's own directory, or by a restore that claims it (`owned`).
+    /// With its files and their lengths.
+    ///
+    /// # Errors
+    /// `Unsupported`: too many segments.
+    pub fn restored(
+        &mut self,
+        checkpoint: CheckpointId,
+        owned: bool,
+        names: &[Named],
+        file_bytes: impl IntoIterator<Item = (Arc<str>, u64)>,
+    ) -> Result<()> {
+        if self.checkpoints.contains_key(&checkpoint) {
+            return Ok(());
+        }
+        let names = self.reference(names, checkpoint)?;
+        file_bytes.into_iter().for_each(|(path, bytes)| self.registry.set_bytes(&path, bytes));
+        self.checkpoints.insert(checkpoint, Checkpoint { state: State::Completed { owned }, names });
+        self.last = self.last.max(Some(checkpoint));
+        Ok(())
+    }
+
+    /// Segments were copied to new places in the background, to be named by the checkpoints to come.
+    ///
+    /// # Errors
+    /// `Unsupported`: too many segments.
+    pub fn copied(&mut self, names: &[Named]) -> Result<()> {
+        let born = self.latest().unwrap_or(CheckpointId(0));
+        self.flow.rewritten_bytes += names.iter().map(|named| named.length).sum::<u64>();
+        let names = self.reference(names, born)?;
+        self.copies.push(Copies { names, after: self.last });
+        Ok(())
+    }
+
+    /// The job is over. Pending checkpoints are aborted, and completed ones go, if the retention says so.
+    pub fn end(&mut self, end: JobEnd) -> Vec<Effect> {
+        let pending: Vec<_> = self.pending().collect();
+        let mut effects: Vec<Effect> = pending.into_iter().flat_map(|id| self.abort(id)).collect();
+        let copies = std::mem::take(&mut self.copies);
+        let dead: Vec<_> = copies.into_iter().flat_map(|copies| self.release(copies.names)).collect();
+        if !dead.is_empty() {
+            effects.push(Effect::Delete(dead));
+        }
+        if self.settings.retention.discards(end) {
+            let completed: Vec<_> = self.completed().collect();
+            effects.extend(completed.into_iter().filter_map(|id| self.discard(id)));
+        }
+        effects
+    }
+
+    /// All or nothing.
+    fn reference(&mut self, names: &[Named], checkpoint: CheckpointId) -> Result<Vec<SegmentNumber>> {
+        let mut numbers = Vec::with_capacity(names.len());
+        for named in names {
+            match self.registry.add(named, checkpoint) {
+                Ok(number) => numbers.push(number),
+                Err(error) => {
+                    self.release(numbers);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(numbers)
+    }
+
+    /// Completed ones beyond those to be kept, the oldest first, as far as no pending one builds on them.
+    fn discard_surplus(&mut self) -> Vec<Effect> {
+        let surplus = self.completed().count().saturating_sub(self.settings.retained);
+        let candidates: Vec<_> = self.completed().take(surplus).collect();
+        let base: BTreeSet<CheckpointId> = self.checkpoints.values().flat_map(|page| page.base()).copied().collect();
+        candidates.into_iter().filter(|id| !base.contains(id)).filter_map(|id| self.discard(id)).collect()
+    }
+
+    fn discard(&mut self, checkpoint: CheckpointId) -> Option<Effect> {
+        let page = self.checkpoints.remove(&checkpoint)?;
+        let files = self.release(page.names);
+        match page.state {
+            State::Completed { owned: true } => Some(Effect::Discard { checkpoint, files }),
+            _ => (!files.is_empty()).then_some(Effect::Delete(files)),
+        }
+    }
+
+    /// Copies made before this checkpoint was triggered: it names those that are needed.
+    fn release_copies(&mut self, checkpoint: CheckpointId) -> Option<Effect> {
+        let is_older = |copies: &Copies| copies.after.is_none_or(|after| after < checkpoint);
+        let (released, kept) = std::mem::take(&mut self.copies).into_iter().partition(is_older);
+        self.copies = kept;
+        let released: Vec<Copies> = released;
+        let files: Vec<_> = released.into_iter().flat_map(|copies| self.release(copies.names)).collect();
+        (!files.is_empty()).then_some(Effect::Delete(files))
+    }
+
+    /// What the checkpoint wrote and what it named again, against the one before.
+    fn measure_flow(&mut self, checkpoint: CheckpointId, planned_bytes: u64) {
+        let Some(page) = self.checkpoints.get(&checkpoint) else { return };
+        let before = self.completed().rfind(|&id| id < checkpoint).and_then(|id| self.checkpoints.get(&id));
+        let all: u64 = self.registry.bytes_by_file(&page.names).values().sum();
+        let Some(before) = before else {
+            self.flow.written_bytes += all;
+            return;
+        };
+        let (kept, of) = self.registry.shared_bytes_kept(&before.names, &page.names);
+        let written = all.saturating_sub(kept);
+        let rewritten = planned_bytes.min(written);
+        self.flow.rewritten_bytes += rewritten;
+        self.flow.written_bytes += written - rewritten;
+        if of > 0 {
+            // What was written again has survived as well.
+            self.flow.survival = ((kept + rewritten) as f64 / of as f64).min(1.0);
+        }
+    }
+}
+
+impl Pending {
+    fn heard_of(&mut self, subtask: Subtask) -> Acknowledged {
+        self.waiting_for.remove(&subtask);
+        self.acknowledged.insert(subtask);
+        match self.waiting_for.len() {
+            0 => Acknowledged::Ready,
+            more => Acknowledged::Waiting(more),
+        }
+    }
+}
+
+impl Checkpoint {
+    fn base(&self) -> &[CheckpointId] {
+        match &self.state {
+            State::Pending(pending) | State::Committing(pending) => &pending.base,
+            State::Completed { .. } => &[],
+        }
+    }
+}
+
+fn stranger(checkpoint: CheckpointId, subtask: Subtask) -> Error {
+    let Subtask { operator, index, parallelism } = subtask;
+    let message = format!("checkpoint {checkpoint} has no subtask {index} of {parallelism} of operator {operator}");
+    Error::new(ErrorKind::Invalid, message)
+}

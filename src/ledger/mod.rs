@@ -1,0 +1,236 @@
+//! Which checkpoints there are, what they name, and therefore what lives: all decisions of a running job, and nothing
+//! else.
+//!
+//! An event goes in, effects come out; the coordinator carries them out and reports back. No clock, no store, no
+//! async. What lives is the union of what retained and pending checkpoints name, so the whole can be rebuilt from their
+//! metadata at any time: memory is only a cache of it.
+//!
+//! ```text
+//! trigger -> acknowledge* -> start_commit -> committed -> (a newer one commits) -> discarded
+//!    |            |               |-> commit_failed            every event may be repeated, late, or never come
+//!    +------------+--> abort
+//! ```
+
+mod lifecycle;
+mod plan;
+mod registry;
+mod retention;
+mod space;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+pub use plan::{Choice, FileUse, Outlook, SpacePolicy, plan};
+pub use registry::Named;
+pub use retention::{JobEnd, Retention};
+pub use space::SpaceUsage;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{CheckpointId, Subtask};
+use crate::protocol::RewritePlan;
+use registry::{Registry, SegmentNumber};
+
+/// How long checkpoints are kept, and how tightly.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LedgerSettings {
+    /// Completed checkpoints to keep; at least 1.
+    pub retained: usize,
+    /// When space is won back.
+    pub space: SpacePolicy,
+    /// What becomes of checkpoints when the job ends.
+    pub retention: Retention,
+}
+
+/// What the coordinator has to do. In the order given, and each before the next event that depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The workers are to drop what they have of this checkpoint, which will never complete.
+    Aborted(CheckpointId),
+    /// A newer checkpoint has replaced this one: delete its metadata, then the files that nothing names any more.
+    Discard {
+        /// Which checkpoint.
+        checkpoint: CheckpointId,
+        /// Files to delete, by path.
+        files: Vec<Arc<str>>,
+    },
+    /// Delete these files: nothing names them any more.
+    Delete(Vec<Arc<str>>),
+    /// Delete every file that was written for one of these checkpoints, as its name says, and that nothing names.
+    Clean(Vec<CheckpointId>),
+}
+
+/// What became of an acknowledgement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// So many subtasks have yet to say something.
+    Waiting(usize),
+    /// It was the last one: the checkpoint can be completed.
+    Ready,
+    /// This subtask had acknowledged before; what it said then counts.
+    Repeated,
+    /// The checkpoint has ended: what was written for it is dead.
+    Late,
+}
+
+/// The books of one job. See the module's page.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    settings: LedgerSettings,
+    registry: Registry,
+    checkpoints: BTreeMap<CheckpointId, Checkpoint>,
+    /// Aborted ones whose files may still land: looked for once more after the next commit.
+    aborted: BTreeSet<CheckpointId>,
+    /// No checkpoint up to this one is triggered any more.
+    last: Option<CheckpointId>,
+    /// Segments copied in the background, each set held until a checkpoint triggered after it has completed.
+    copies: Vec<Copies>,
+    flow: Flow,
+}
+
+/// One checkpoint's page.
+#[derive(Clone, Debug)]
+struct Checkpoint {
+    state: State,
+    /// What it names, a reference each.
+    names: Vec<SegmentNumber>,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Pending(Pending),
+    /// Its metadata is being written; the outcome may be unknown.
+    Committing(Pending),
+    Completed {
+        /// May the job discard it?
+        owned: bool,
+    },
+}
+
+#[derive(Clone, Debug)]
+struct Pending {
+    waiting_for: BTreeSet<Subtask>,
+    acknowledged: BTreeSet<Subtask>,
+    /// Checkpoints that were retained when it was triggered: its subtasks may name again what they name, so they stay
+    /// until it has ended (I4).
+    base: Vec<CheckpointId>,
+    /// Bytes that the plan asked to be written again.
+    planned_bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Copies {
+    names: Vec<SegmentNumber>,
+    /// Checkpoints triggered after it come after this one.
+    after: Option<CheckpointId>,
+}
+
+/// How bytes have flowed so far, for the outlook and for the budget of folding.
+#[derive(Clone, Copy, Debug)]
+struct Flow {
+    /// The share of shared bytes that was named again.
+    survival: f64,
+    written_bytes: u64,
+    rewritten_bytes: u64,
+}
+
+impl Ledger {
+    /// The books of a job that has no checkpoint yet.
+    pub fn new(settings: LedgerSettings) -> Self {
+        let settings = LedgerSettings { retained: settings.retained.max(1), ..settings };
+        Self {
+            settings,
+            registry: Registry::default(),
+            checkpoints: BTreeMap::new(),
+            aborted: BTreeSet::new(),
+            last: None,
+            copies: Vec::new(),
+            flow: Flow { survival: 1.0, written_bytes: 0, rewritten_bytes: 0 },
+        }
+    }
+
+    /// The figures of what retained and pending checkpoints name; files not owned don't count (I7).
+    pub fn usage(&self) -> SpaceUsage {
+        self.registry.usage()
+    }
+
+    /// The same, counted again from the checkpoints' pages: for audits (I5).
+    pub fn recount(&self) -> SpaceUsage {
+        self.registry.recount()
+    }
+
+    /// The newest completed checkpoint.
+    pub fn latest(&self) -> Option<CheckpointId> {
+        self.completed().next_back()
+    }
+
+    /// The completed checkpoints that are kept, in order.
+    pub fn completed(&self) -> impl DoubleEndedIterator<Item = CheckpointId> + '_ {
+        let completed = self.checkpoints.iter().filter(|(_, c)| matches!(c.state, State::Completed { .. }));
+        completed.map(|(&id, _)| id)
+    }
+
+    /// The checkpoints under way, in order.
+    pub fn pending(&self) -> impl DoubleEndedIterator<Item = CheckpointId> + '_ {
+        let pending = self.checkpoints.iter().filter(|(_, c)| !matches!(c.state, State::Completed { .. }));
+        pending.map(|(&id, _)| id)
+    }
+
+    /// Does some retained or pending checkpoint name a segment in this file?
+    pub fn names_file(&self, path: &str) -> bool {
+        self.registry.holds(path)
+    }
+
+    /// Bytes of the file by the books; `None` if nothing names it.
+    pub fn file_bytes(&self, path: &str) -> Option<u64> {
+        self.registry.bytes_of(path)
+    }
+
+    /// What the next checkpoint should write again. Changes nothing.
+    pub fn plan(&self) -> RewritePlan {
+        self.choose().0
+    }
+
+    /// The segments of a file, as (offset, length), that the latest checkpoint names.
+    pub fn latest_segments_of(&self, path: &str) -> Vec<(u64, u64)> {
+        let latest = self.latest().and_then(|id| self.checkpoints.get(&id));
+        latest.map(|checkpoint| self.registry.segments_of(path, &checkpoint.names)).unwrap_or_default()
+    }
+
+    /// The plan, and how many bytes it asks to be written again.
+    fn choose(&self) -> (RewritePlan, u64) {
+        let Some((latest, checkpoint)) = self.latest().and_then(|id| Some((id, self.checkpoints.get(&id)?))) else {
+            return (RewritePlan::default(), 0);
+        };
+        let latest_bytes = self.registry.bytes_by_file(&checkpoint.names);
+        let uses = self.registry.files().map(|(number, file)| FileUse {
+            number,
+            bytes: file.bytes,
+            latest_bytes: latest_bytes.get(&number).copied().unwrap_or_default(),
+            born: file.born,
+            scope: file.scope,
+            owned: file.owned,
+        });
+        let credit = self.settings.space.fold_ratio_max * self.flow.written_bytes as f64;
+        let fold_bytes_max = (credit as u64).saturating_sub(self.flow.rewritten_bytes);
+        let outlook = Outlook { latest, survival: self.flow.survival, fold_bytes_max };
+        let choices = plan(&uses.collect::<Vec<_>>(), &self.settings.space, &outlook);
+        let bytes = choices.iter().map(|choice| choice.bytes).sum();
+        let reasons: BTreeMap<u32, _> = choices.iter().map(|choice| (choice.number, choice.reason)).collect();
+        let files = self.registry.files().filter_map(|(number, f)| Some((f.path.to_string(), *reasons.get(&number)?)));
+        (RewritePlan { files: files.collect() }, bytes)
+    }
+
+    fn page(&mut self, checkpoint: CheckpointId) -> Result<&mut Checkpoint> {
+        self.checkpoints.get_mut(&checkpoint).ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("checkpoint {checkpoint} is not under way: never triggered, or ended"),
+            )
+        })
+    }
+
+    /// Takes references away; the files that are dead by that.
+    fn release(&mut self, names: Vec<SegmentNumber>) -> Vec<Arc<str>> {
+        names.into_iter().filter_map(|number| self.registry.remove(number)).collect()
+    }
+}
