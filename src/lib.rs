@@ -6,6 +6,7 @@ pub mod format;
 pub mod handle;
 pub mod id;
 pub mod inspect;
+pub mod metrics;
 pub mod protocol;
 pub mod read;
 pub mod repack;
