@@ -7,6 +7,7 @@ pub mod handle;
 pub mod id;
 pub mod inspect;
 pub mod ledger;
+pub mod metrics;
 pub mod protocol;
 pub mod read;
 pub mod repack;

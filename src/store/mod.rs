@@ -15,6 +15,7 @@ mod open;
 mod path;
 mod read;
 mod rebase;
+mod requests;
 mod stores;
 mod upload;
 
@@ -23,5 +24,6 @@ pub use listing::{Directory, Listed};
 pub use location::Location;
 pub use path::FlinkPath;
 pub use rebase::Rebase;
+pub use requests::Requests;
 pub use stores::Stores;
 pub use upload::Upload;

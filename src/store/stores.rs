@@ -8,6 +8,7 @@ use object_store::ObjectStore;
 
 use super::local::LocalDisk;
 use super::open::open;
+use super::requests::{Counted, Counters, Requests};
 use super::{FlinkPath, Location, Rebase};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -21,6 +22,8 @@ pub struct Stores {
     rules: Arc<[Rebase]>,
     /// By store identity.
     opened: Arc<Mutex<BTreeMap<String, OpenStore>>>,
+    /// Of all that are open, and shared by all clones.
+    counters: Arc<Counters>,
 }
 
 /// One store.
@@ -47,9 +50,15 @@ impl Stores {
     /// authority. Clones made before don't see it.
     pub fn with_store(mut self, root: &FlinkPath, store: Arc<dyn ObjectStore>) -> Self {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        opened.insert(root.store_identity().to_owned(), OpenStore { objects: store, disk: None });
+        let objects = Counted::around(store, &self.counters);
+        opened.insert(root.store_identity().to_owned(), OpenStore { objects, disk: None });
         self.opened = Arc::new(Mutex::new(opened));
         self
+    }
+
+    /// What was asked of all these stores so far, through this value or a clone of it.
+    pub fn requests(&self) -> Requests {
+        self.counters.requests()
     }
 
     /// The place of something that metadata or a user names. No request is made.
@@ -80,6 +89,7 @@ impl Stores {
             Some(store) => store.clone(),
             None => {
                 let store = open(&real)?;
+                let store = OpenStore { objects: Counted::around(store.objects, &self.counters), ..store };
                 opened.insert(real.store_identity().to_owned(), store.clone());
                 store
             }
