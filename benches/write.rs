@@ -9,8 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use drystone::id::{CheckpointId, Scope};
+use drystone::store::names::WorkerName;
 use drystone::store::{FlinkPath, Stores};
-use drystone::write::{FilePool, Origin, WriteSettings};
+use drystone::write::{FileNaming, FilePool, Origin, WriteSettings};
 use tokio::runtime::Runtime;
 
 /// Bytes that one measured run writes: two full files.
@@ -22,7 +23,8 @@ fn pool() -> FilePool {
     let next = AtomicU64::new(1);
     let tokens = Arc::new(move || next.fetch_add(1, Ordering::Relaxed));
     let settings = WriteSettings { inline_bytes_max: 0, ..WriteSettings::default() };
-    FilePool::new(directory, "bench", CheckpointId(1), settings, tokens)
+    let (worker, checkpoint) = (WorkerName::sanitise("bench"), CheckpointId(1));
+    FilePool::new(FileNaming { directory, attempt: 0, worker, checkpoint }, settings, tokens)
 }
 
 async fn write(pool: FilePool, segment: &Bytes, copied: bool) -> FilePool {

@@ -24,6 +24,7 @@ fn one_each() -> WriteSettings {
         buffer_bytes_max: 64 << 10,
         open_files_max: 1,
         uploads_max: 2,
+        ..WriteSettings::default()
     }
 }
 
@@ -300,11 +301,12 @@ fn on_a_runtime_that_was_shut_down_a_full_file_is_an_error() {
 }
 
 #[tokio::test]
-async fn what_a_dropped_writer_streamed_is_aborted_when_the_next_segment_is_placed() {
+async fn what_a_dropped_writer_streamed_is_aborted_without_anything_else_to_do() {
     let packing = Packing::new(streaming());
     let mut writer = packing.pool.segment(origin(0), None);
     writer.write(bytes_of(1, STREAMED)).await.unwrap();
-    drop(writer);
-    packing.write(bytes_of(2, 5_000), None).await.unwrap();
+    // Wherever it is dropped: also where there is no runtime.
+    std::thread::spawn(move || drop(writer)).join().unwrap();
+    until_nothing_moves().await;
     assert_eq!(packing.watch.uploads_left.load(SeqCst), 0);
 }

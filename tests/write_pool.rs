@@ -28,6 +28,7 @@ fn packed() -> WriteSettings {
         buffer_bytes_max: CAP,
         open_files_max: 2,
         uploads_max: 2,
+        ..WriteSettings::default()
     }
 }
 
@@ -84,6 +85,7 @@ fn settings() -> impl Strategy<Value = WriteSettings> {
         buffer_bytes_max: buffer,
         open_files_max: open,
         uploads_max: uploads,
+        ..WriteSettings::default()
     })
 }
 

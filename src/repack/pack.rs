@@ -14,7 +14,8 @@ use crate::format::checksum::crc32c;
 use crate::handle::{JavaString, Part};
 use crate::id::Subtask;
 use crate::read::{Content, Fetched, State, StateStream, fetches, plan};
-use crate::write::{FilePool, Origin, SegmentWriter, Written};
+use crate::store::names::WorkerName;
+use crate::write::{FileNaming, FilePool, Origin, SegmentWriter, Written};
 
 /// Bytes of the source, however many streams name them: packed once.
 struct Unit {
@@ -32,8 +33,9 @@ pub(super) async fn pack(
 ) -> Result<Draft> {
     let checkpoint = source.checkpoint.decoded.metadata.checkpoint_id;
     // The run's token in every name says whose litter a file is, should the run be interrupted.
-    let worker = format!("repack.{}", target.token);
-    let pool = FilePool::new(target.directory.clone(), &worker, checkpoint, options.write, options.tokens.clone());
+    let worker = WorkerName::sanitise(&format!("repack.{}", target.token));
+    let naming = FileNaming { directory: target.directory.clone(), attempt: 0, worker, checkpoint };
+    let pool = FilePool::new(naming, options.write, options.tokens.clone());
     match pack_into(&pool, source, options, progress).await {
         Ok(draft) => Ok(draft),
         Err(error) => {

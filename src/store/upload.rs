@@ -85,8 +85,17 @@ impl Upload {
             let part = self.take_part();
             self.send(part).await?;
         }
+        while let Some(part) = self.started.as_mut().and_then(|started| started.parts.try_join_next()) {
+            settle(&self.location, part)?;
+        }
         self.has_failed = false;
         Ok(())
+    }
+
+    /// Bytes in memory at most: of the part in the making, and of those on their way when last looked at.
+    pub fn held_bytes(&self) -> u64 {
+        let on_their_way = self.started.as_ref().map_or(0, |started| started.parts.len() * PART_BYTES);
+        (self.buffered_bytes + on_their_way) as u64
     }
 
     /// Makes the file visible and durable. A failed upload is aborted as far as the store allows.

@@ -1,7 +1,9 @@
 //! One physical file, from the first segment to the seal.
 
 use bytes::{Bytes, BytesMut};
+use tokio::runtime::Handle;
 
+use super::bounds::Held;
 use super::segment::Chunk;
 use super::{Origin, WriteSettings};
 use crate::error::{Error, ErrorKind, Result};
@@ -26,8 +28,16 @@ pub(super) struct OpenFile {
     /// Bytes not yet handed to the store.
     chunks: Vec<Bytes>,
     tail: BytesMut,
+    /// The memory of all this.
+    held: Held,
     /// Set when a long segment is streamed: bytes go to the store while they come.
-    upload: Option<Upload>,
+    stream: Option<Stream>,
+}
+
+struct Stream {
+    upload: Upload,
+    /// Where the parts are being sent, to be aborted from anywhere.
+    runtime: Handle,
 }
 
 /// Where a segment lies, in a file that is not yet durable.
@@ -55,9 +65,9 @@ pub struct SealedFile {
 }
 
 impl OpenFile {
-    pub(super) fn new(location: Location, token: FileToken) -> Self {
+    pub(super) fn new(location: Location, token: FileToken, held: Held) -> Self {
         let (footer, chunks, tail) = (FooterBuilder::new(token), Vec::new(), BytesMut::new());
-        Self { location, token, footer, data_bytes: 0, chunks, tail, upload: None }
+        Self { location, token, footer, data_bytes: 0, chunks, tail, held, stream: None }
     }
 
     /// The file's length if it were sealed with one more segment.
@@ -78,22 +88,40 @@ impl OpenFile {
         self.data_bytes
     }
 
+    /// Bytes in memory.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.held.bytes()
+    }
+
+    pub(super) fn token(&self) -> FileToken {
+        self.token
+    }
+
     /// Places a segment behind those that are there. Doesn't look at the cap: the pool has.
     pub(super) fn place(&mut self, chunk: Chunk, origin: &Origin) -> Placement {
         let (length, crc32c) = (chunk.length, chunk.crc.value());
         for bytes in chunk.bytes {
             self.append(bytes);
         }
+        self.held.absorb(chunk.held);
         self.record(length, crc32c, origin)
     }
 
     /// Adds bytes of a segment that is being streamed. Not cancel safe: dropped halfway, the file can't be used.
-    pub(super) async fn stream(&mut self, bytes: Bytes) -> Result<()> {
-        let upload = match &mut self.upload {
-            Some(upload) => upload,
-            none => none.insert(self.location.create_multipart().await?),
+    pub(super) async fn stream(&mut self, bytes: Vec<Bytes>, held: Held) -> Result<()> {
+        self.held.absorb(held);
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            none => {
+                let runtime = Handle::try_current().map_err(|_| no_runtime(&self.location))?;
+                none.insert(Stream { upload: self.location.create_multipart().await?, runtime })
+            }
         };
-        upload.write(bytes).await
+        for bytes in bytes {
+            stream.upload.write(bytes).await?;
+        }
+        self.held.shrink_to(stream.upload.held_bytes());
+        Ok(())
     }
 
     /// Enters the segment whose bytes have all been added into the index.
@@ -131,10 +159,10 @@ impl OpenFile {
         let footer = self.footer.encode();
         let file_bytes = self.data_bytes + footer.len() as u64;
         self.chunks.push(footer);
-        match self.upload {
+        match self.stream {
             // Nobody else can guess the name.
             None => self.location.create_own(self.chunks).await?,
-            Some(mut upload) => {
+            Some(Stream { mut upload, .. }) => {
                 for chunk in self.chunks {
                     if let Err(error) = upload.write(chunk).await {
                         // The first error says more than one of the clean-up.
@@ -148,12 +176,9 @@ impl OpenFile {
         Ok(SealedFile { path: self.location.name().clone(), file_bytes, token: self.token })
     }
 
-    /// Gives the file up: what was streamed is aborted.
-    pub(super) async fn abandon(self) -> Result<()> {
-        match self.upload {
-            Some(upload) => upload.abort().await,
-            None => Ok(()),
-        }
+    /// Gives the file up: its memory is released. What was streamed is to be aborted, on the runtime that sends it.
+    pub(super) fn give_up(self) -> Option<(Upload, Handle)> {
+        self.stream.map(|stream| (stream.upload, stream.runtime))
     }
 
     pub(super) fn location(&self) -> &Location {
@@ -171,15 +196,25 @@ impl SealedFile {
             let message = format!("segment {} does not lie in file {}", placement.id, self.path);
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        let text = |text: String| {
-            JavaString::new(&text).map_err(|e| Error::new(ErrorKind::Invalid, format!("path {text:?}: {e}")))
-        };
-        Ok(StreamHandle::Segment(SegmentHandle {
-            path: text(self.path.to_string())?,
-            offset: placement.offset,
-            size: placement.length,
-            scope: placement.scope,
-            id: text(placement.id.to_string())?,
-        }))
+        segment_handle(&self.path, placement)
     }
+}
+
+/// A handle of bytes at a path, durable or not.
+pub(super) fn segment_handle(path: &FlinkPath, placement: &Placement) -> Result<StreamHandle> {
+    let text = |text: String| {
+        JavaString::new(&text).map_err(|e| Error::new(ErrorKind::Invalid, format!("path {text:?}: {e}")))
+    };
+    Ok(StreamHandle::Segment(SegmentHandle {
+        path: text(path.to_string())?,
+        offset: placement.offset,
+        size: placement.length,
+        scope: placement.scope,
+        id: text(placement.id.to_string())?,
+    }))
+}
+
+/// Uploads run in tasks.
+pub(super) fn no_runtime(location: &Location) -> Error {
+    Error::new(ErrorKind::Invalid, format!("{} can't be written: there is no tokio runtime", location.name()))
 }

@@ -3,13 +3,19 @@
 //! Bytes go down, handles come back as plain values. A handle that names a file can only be had from a
 //! [`SealedFile`], so it never names bytes that aren't durable (I1). Nothing here knows of checkpoints' lives.
 
+mod bounds;
 mod file;
+mod inline;
 mod pool;
 mod segment;
 
+pub use bounds::Bounds;
 pub use file::{Placement, SealedFile};
-pub use pool::{FilePool, Sealed, Tokens};
-pub use segment::{SegmentWriter, Written};
+pub use inline::InlineBudget;
+pub use pool::{FileNaming, FilePool, Sealed, Tokens};
+pub use segment::{PlacedFiles, SegmentWriter, Written};
+
+use std::time::Duration;
 
 use crate::id::{CheckpointId, Scope, Subtask};
 
@@ -26,11 +32,34 @@ pub struct WriteSettings {
     pub inline_bytes_total_max: u64,
     /// A segment of unknown size is buffered up to this many bytes, then streamed into a file of its own.
     pub buffer_bytes_max: u64,
-    /// Files being filled at once.
+    /// Files being filled at once, not counting those that a segment is being streamed into; where
+    /// `subtasks_per_file_max` is set, for each group of subtasks. A blocking pool has one.
     pub open_files_max: usize,
-    /// Files being uploaded at once; a writer that has started one more waits for one to end. Memory is bounded by
-    /// `(open_files_max + uploads_max + writers) * file_bytes_max` and one buffer for each writer.
+    /// Files being uploaded at once; a writer that has started one more waits for one to end. The memory of a pool by
+    /// itself is bounded by `(open_files_max + uploads_max + writers) * file_bytes_max` and one buffer for each writer;
+    /// that of pools that share [`Bounds`], by these.
     pub uploads_max: usize,
+    /// What a writer does that finds the open file leased: one that streams a long segment has it for itself.
+    pub mode: PoolMode,
+    /// How many different subtasks may have segments in one file; `None` is any number.
+    pub subtasks_per_file_max: Option<u32>,
+}
+
+/// What a writer does that finds the open file leased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolMode {
+    /// It never waits: it opens another file.
+    NonBlocking,
+    /// It waits, so that there is one open file at a time for each group of subtasks.
+    Blocking {
+        /// So long at most, then it opens another: who needs two streams at once would wait for itself.
+        lease_timeout: Duration,
+    },
+}
+
+impl PoolMode {
+    /// Blocking, for a second at most.
+    pub const BLOCKING: Self = Self::Blocking { lease_timeout: Duration::from_secs(1) };
 }
 
 impl Default for WriteSettings {
@@ -42,6 +71,8 @@ impl Default for WriteSettings {
             buffer_bytes_max: 8 << 20,
             open_files_max: 2,
             uploads_max: 1,
+            mode: PoolMode::NonBlocking,
+            subtasks_per_file_max: None,
         }
     }
 }

@@ -1,20 +1,52 @@
 //! Writes one segment: buffers it, then has it placed, or streams it when it is long.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::{Arc, Mutex, PoisonError};
+
 use bytes::{Bytes, BytesMut};
 
 use super::Origin;
-use super::file::{OpenFile, Placement};
-use super::pool::FilePool;
+use super::bounds::Held;
+use super::file::Placement;
+use super::pool::{FilePool, Lease};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::Crc32c;
 use crate::handle::StreamHandle;
+use crate::id::FileToken;
 
 /// The bytes of a segment, buffered.
-#[derive(Default)]
 pub(super) struct Chunk {
     pub(super) bytes: Vec<Bytes>,
     pub(super) length: u64,
     pub(super) crc: Crc32c,
+    /// The memory of `bytes`, and of what is yet to get there.
+    pub(super) held: Held,
+}
+
+/// The files that segments were placed in, as their writers tell it.
+#[derive(Default)]
+pub struct PlacedFiles {
+    /// The last one noted: most segments go to the same file as the one before, which costs no lock then.
+    last: AtomicU64,
+    /// Never held across an await, nor while another lock is taken.
+    files: Mutex<BTreeSet<FileToken>>,
+}
+
+impl PlacedFiles {
+    /// The files so far.
+    pub fn files(&self) -> BTreeSet<FileToken> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn insert(&self, file: FileToken) {
+        // Zero is what it starts as.
+        if file.0 == 0 || self.last.load(Acquire) != file.0 {
+            self.files.lock().unwrap_or_else(PoisonError::into_inner).insert(file);
+            self.last.store(file.0, Release);
+        }
+    }
 }
 
 /// What became of a segment.
@@ -30,8 +62,8 @@ pub enum Written {
 
 /// Writes one segment.
 ///
-/// Dropped before [`finish`](Self::finish) it leaves nothing behind but, if it was streaming, an upload that the pool
-/// aborts when it next places a segment, is sealed or is abandoned.
+/// Dropped before [`finish`](Self::finish) it leaves nothing behind: its memory is released, and what it streamed is
+/// aborted in a task of its own. When the pool is closed, its next call fails and does the same.
 pub struct SegmentWriter {
     pool: FilePool,
     origin: Origin,
@@ -43,7 +75,9 @@ pub struct SegmentWriter {
     chunk: Chunk,
     /// Bytes copied from slices, not yet in `chunk`.
     copied: BytesMut,
-    streaming: Option<OpenFile>,
+    /// The file that the segment is being streamed into.
+    lease: Option<Lease>,
+    placed_files: Option<Arc<PlacedFiles>>,
     /// Bytes on their way to the store were lost, so that the segment can't be whole any more.
     has_failed: bool,
 }
@@ -60,7 +94,8 @@ impl SegmentWriter {
             Some(_) => 0,
             None => settings.buffer_bytes_max,
         };
-        let (chunk, copied) = (Chunk::default(), BytesMut::new());
+        let held = pool.bounds().hold();
+        let chunk = Chunk { bytes: Vec::new(), length: 0, crc: Crc32c::default(), held };
         Self {
             pool,
             origin,
@@ -68,8 +103,9 @@ impl SegmentWriter {
             may_inline: true,
             handles: 1,
             chunk,
-            copied,
-            streaming: None,
+            copied: BytesMut::new(),
+            lease: None,
+            placed_files: None,
             has_failed: false,
         }
     }
@@ -86,6 +122,12 @@ impl SegmentWriter {
         self
     }
 
+    /// Has the file noted that the segment is placed in.
+    pub fn noted_in(mut self, files: Arc<PlacedFiles>) -> Self {
+        self.placed_files = Some(files);
+        self
+    }
+
     /// Bytes written so far: the position within the segment.
     pub fn position(&self) -> u64 {
         self.chunk.length
@@ -96,26 +138,26 @@ impl SegmentWriter {
         self.chunk.crc.value()
     }
 
-    /// Adds bytes, without a copy. Waits for the store when the segment is long.
+    /// Adds bytes, without a copy. Waits while the pool's [`Bounds`](super::Bounds) are reached, and for the store when
+    /// the segment is long.
     ///
     /// Not cancel safe: after a call that was cancelled, or has failed, the writer can only be dropped.
+    ///
+    /// # Errors
+    /// `Conflict`: the pool was closed. `Store`: the segment is being streamed, and that failed.
     pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.chunk.crc.update(&bytes);
-        self.chunk.length += bytes.len() as u64;
+        self.take_in(&bytes).await?;
         self.gather();
         self.chunk.bytes.push(bytes);
         self.stream_if_long().await
     }
 
-    /// Adds bytes, with one copy. Waits for the store when the segment is long.
-    ///
-    /// Not cancel safe: after a call that was cancelled, or has failed, the writer can only be dropped.
+    /// Adds bytes, with one copy; else as [`write`](Self::write).
     pub async fn write_slice(&mut self, bytes: &[u8]) -> Result<()> {
-        self.chunk.crc.update(bytes);
-        self.chunk.length += bytes.len() as u64;
+        self.take_in(bytes).await?;
         self.copied.extend_from_slice(bytes);
         if self.copied.len() < COPY_BYTES {
             return Ok(());
@@ -127,16 +169,22 @@ impl SegmentWriter {
     /// Ends the segment. What it returns says where the bytes are; they are durable once the pool has sealed the file.
     ///
     /// Not cancel safe: a cancelled call leaves the segment unplaced or placed, without telling which.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
     pub async fn finish(mut self) -> Result<Written> {
         self.check_usable()?;
         self.gather();
-        if self.streaming.is_some() {
+        if self.lease.is_some() {
             self.stream().await?;
         }
-        let chunk = std::mem::take(&mut self.chunk);
-        if let Some(mut file) = self.streaming.take() {
-            let placement = file.record(chunk.length, chunk.crc.value(), &self.origin);
-            self.pool.take_back(file, &self.origin).await?;
+        let held = self.chunk.held.split();
+        let (bytes, crc) = (std::mem::take(&mut self.chunk.bytes), std::mem::take(&mut self.chunk.crc));
+        let chunk = Chunk { bytes, length: self.chunk.length, crc, held };
+        if let Some(mut lease) = self.lease.take() {
+            let placement = lease.record(chunk.length, chunk.crc.value(), &self.origin)?;
+            self.note(&placement);
+            lease.give_back(&self.origin).await?;
             return Ok(Written::Placed(placement));
         }
         if chunk.length == 0 {
@@ -147,7 +195,25 @@ impl SegmentWriter {
         {
             return Ok(Written::Inline(handle));
         }
-        self.pool.place(chunk, &self.origin).await.map(Written::Placed)
+        let (placement, full) = self.pool.place(chunk, &self.origin).await?;
+        self.note(&placement);
+        self.pool.settle(full).await?;
+        Ok(Written::Placed(placement))
+    }
+
+    fn note(&self, placement: &Placement) {
+        if let Some(files) = &self.placed_files {
+            files.insert(placement.id.file);
+        }
+    }
+
+    /// Takes memory for bytes to come, and counts them.
+    async fn take_in(&mut self, bytes: &[u8]) -> Result<()> {
+        self.check_usable()?;
+        self.chunk.held.grow(bytes.len() as u64).await;
+        self.chunk.crc.update(bytes);
+        self.chunk.length += bytes.len() as u64;
+        Ok(())
     }
 
     fn gather(&mut self) {
@@ -157,7 +223,7 @@ impl SegmentWriter {
     }
 
     async fn stream_if_long(&mut self) -> Result<()> {
-        if self.streaming.is_none() && self.chunk.length <= self.buffer_bytes_max {
+        if self.lease.is_none() && self.chunk.length <= self.buffer_bytes_max {
             return Ok(());
         }
         self.stream().await
@@ -168,30 +234,31 @@ impl SegmentWriter {
         self.check_usable()?;
         // Until the call is through.
         self.has_failed = true;
-        let file = match &mut self.streaming {
-            Some(file) => file,
-            none => none.insert(self.pool.open_file()?),
+        let lease = match &mut self.lease {
+            Some(lease) => lease,
+            none => none.insert(self.pool.lease(&self.origin).await?),
         };
-        for bytes in std::mem::take(&mut self.chunk.bytes) {
-            file.stream(bytes).await?;
+        let (bytes, held) = (std::mem::take(&mut self.chunk.bytes), self.chunk.held.split());
+        if let Err(error) = lease.stream(bytes, held).await {
+            // Others may have the memory and the slot at once.
+            self.lease = None;
+            return Err(error);
         }
         self.has_failed = false;
         Ok(())
     }
 
-    fn check_usable(&self) -> Result<()> {
-        match self.has_failed {
-            true => Err(Error::new(ErrorKind::Store, "a write of this segment failed or was cancelled before")),
-            false => Ok(()),
+    /// Fails if the segment can't be whole any more, or nobody wants it; then it is let go of.
+    fn check_usable(&mut self) -> Result<()> {
+        if self.has_failed {
+            return Err(Error::new(ErrorKind::Store, "a write of this segment failed or was cancelled before"));
         }
-    }
-}
-
-impl Drop for SegmentWriter {
-    fn drop(&mut self) {
-        if let Some(file) = self.streaming.take() {
-            self.pool.give_up(file);
-        }
+        self.pool.check_open().inspect_err(|_| {
+            self.chunk.bytes.clear();
+            self.chunk.held.shrink_to(0);
+            self.copied = BytesMut::new();
+            self.lease = None;
+        })
     }
 }
 

@@ -11,8 +11,9 @@ use drystone::format::footer::{TAIL_BYTES, Tail};
 use drystone::handle::{Part, Place, StreamHandle};
 use drystone::id::{CheckpointId, FileToken, OperatorId, Scope, SegmentId, Subtask};
 use drystone::read::{Content, ReadLimits, StateFile, StateStream, Wanted, open_handle};
+use drystone::store::names::WorkerName;
 use drystone::store::{FlinkPath, Location, Stores};
-use drystone::write::{FilePool, Origin, Placement, Sealed, WriteSettings, Written};
+use drystone::write::{FileNaming, FilePool, Origin, Placement, Sealed, WriteSettings, Written};
 use futures::TryStreamExt;
 
 use super::watched_store::{Watch, WatchedStore};
@@ -39,7 +40,9 @@ impl Packing {
         let directory = stores.locate(&FlinkPath::parse("memory://job/chk-7").unwrap()).unwrap();
         let next = AtomicU64::new(1);
         let tokens = Arc::new(move || next.fetch_add(1, SeqCst));
-        let pool = FilePool::new(directory.clone(), "worker-1", CheckpointId(7), settings, tokens);
+        let (worker, checkpoint) = (WorkerName::sanitise("worker-1"), CheckpointId(7));
+        let naming = FileNaming { directory: directory.clone(), attempt: 3, worker, checkpoint };
+        let pool = FilePool::new(naming, settings, tokens);
         Self { pool, directory, watch, settings }
     }
 
