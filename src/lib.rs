@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod config;
+pub mod coordinator;
 pub mod error;
 pub mod format;
 pub mod handle;

@@ -19,7 +19,11 @@ const MODULES: [(&str, &[&str], bool); 15] = [
     ("write", &["error", "format", "handle", "id", "store"], true),
     ("read", &["error", "format", "handle", "id", "store"], true),
     ("worker", &["error", "format", "handle", "id", "metrics", "protocol", "store", "write"], true),
-    ("coordinator", &["error", "format", "handle", "id", "ledger", "metrics", "protocol", "read", "store", "write"], true),
+    (
+        "coordinator",
+        &["error", "format", "handle", "id", "ledger", "metrics", "protocol", "read", "store", "write"],
+        true,
+    ),
     ("verify", &["error", "format", "handle", "id", "read", "store"], true),
     ("repack", &["error", "format", "handle", "id", "read", "store", "verify", "write"], true),
     ("inspect", &["error", "format", "handle", "id", "read", "store", "write"], true),

@@ -13,6 +13,7 @@
 
 mod lifecycle;
 mod plan;
+mod queries;
 mod registry;
 mod retention;
 mod space;

@@ -206,6 +206,12 @@ impl Registry {
         bytes
     }
 
+    /// The files that `names` name, with their lengths.
+    pub(super) fn files_of(&self, names: &[SegmentNumber]) -> BTreeMap<Arc<str>, u64> {
+        let files = self.bytes_by_file(names).into_keys();
+        files.filter_map(|number| self.files[number as usize].as_ref()).map(|f| (f.path.clone(), f.bytes)).collect()
+    }
+
     /// The bytes that both name, and those that the first names, of shared segments.
     pub(super) fn shared_bytes_kept(&self, before: &[SegmentNumber], after: &[SegmentNumber]) -> (u64, u64) {
         let mut is_after = vec![false; self.segments.len()];

@@ -1,0 +1,72 @@
+//! From what the subtasks acknowledged to the metadata of a checkpoint.
+
+use super::books::Draft;
+use crate::error::Result;
+use crate::format::{Properties, PropertiesKind};
+use crate::handle::{
+    ChannelHandle, CheckpointMetadata, Operator, OperatorSubtasks, StreamHandle, SubtaskEntry, SubtaskState,
+};
+use crate::id::CheckpointId;
+use crate::ledger::{JobEnd, Retention};
+use crate::protocol::OperatorSpec;
+
+/// The first version that has channel state of several channels in one handle.
+const MERGED_CHANNELS_SINCE: u32 = 6;
+
+pub(super) fn assemble(
+    checkpoint: CheckpointId,
+    operators: &[OperatorSpec],
+    draft: &Draft,
+    version: u32,
+    retention: Retention,
+) -> Result<CheckpointMetadata> {
+    let has_merged = draft.states.values().any(|state| has_merged_channels(state));
+    let version = if has_merged { version.max(MERGED_CHANNELS_SINCE) } else { version };
+    let operators = operators.iter().map(|spec| operator(spec, draft)).collect();
+    let properties = properties(retention).encode();
+    Ok(CheckpointMetadata { version, checkpoint_id: checkpoint, master_states: Vec::new(), operators, properties })
+}
+
+fn operator(spec: &OperatorSpec, draft: &Draft) -> Operator {
+    let all_finished = spec.parallelism > 0 && spec.subtasks().all(|subtask| draft.finished.contains(&subtask));
+    let coordinator = draft.operators.get(&spec.id).map(|state| StreamHandle::Inline(state.clone()));
+    // What is fully finished has no place for anything else.
+    let subtasks = if all_finished && coordinator.is_none() {
+        OperatorSubtasks::FullyFinished
+    } else {
+        let entries = spec.subtasks().filter_map(|subtask| {
+            let state = draft.states.get(&subtask).cloned();
+            let says_something = state.is_some() || draft.finished.contains(&subtask);
+            says_something.then_some(SubtaskEntry { index: subtask.index, state })
+        });
+        OperatorSubtasks::Reported(entries.collect())
+    };
+    Operator {
+        name: spec.name.clone(),
+        uid: spec.uid.clone(),
+        id: spec.id,
+        parallelism: spec.parallelism,
+        max_parallelism: spec.max_parallelism,
+        coordinator,
+        subtasks,
+    }
+}
+
+fn has_merged_channels(state: &SubtaskState) -> bool {
+    let mut channels = state.input_channels.iter().chain(&state.output_channels);
+    channels.any(|channel| matches!(channel, ChannelHandle::Merged(_)))
+}
+
+/// When Flink, having claimed it, may discard the checkpoint.
+fn properties(retention: Retention) -> Properties {
+    Properties {
+        kind: PropertiesKind::Checkpoint,
+        discard_cancelled: retention.discards(JobEnd::Cancelled),
+        discard_failed: retention.discards(JobEnd::Failed),
+        discard_finished: retention.discards(JobEnd::Finished),
+        discard_subsumed: true,
+        discard_suspended: retention.discards(JobEnd::Suspended),
+        forced: false,
+        unclaimed: false,
+    }
+}

@@ -1,0 +1,260 @@
+//! What the coordinator holds in memory beside the ledger: the states of checkpoints under way, and the spelling of
+//! paths.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::handle::{InlineHandle, JavaString, Place, StreamHandle, SubtaskState};
+use crate::id::{CheckpointId, OperatorId, Subtask};
+use crate::ledger::{Effect, Ledger, Named};
+use crate::protocol::SealedSize;
+use crate::store::names::PhysicalFileName;
+use crate::store::{FlinkPath, JobDirectory, Location};
+
+pub(super) struct Books {
+    pub(super) ledger: Ledger,
+    pub(super) drafts: BTreeMap<CheckpointId, Draft>,
+    /// One text for each file that is named, however handles spell its path.
+    spelled: BTreeMap<FlinkPath, Arc<str>>,
+    /// Checkpoints that lie elsewhere: claimed ones.
+    pub(super) elsewhere: BTreeMap<CheckpointId, Location>,
+    /// Directories outside the job's whose files it may name: it claimed them.
+    pub(super) claimed: BTreeSet<FlinkPath>,
+    /// May files outside the job's directory be deleted?
+    pub(super) owns_claimed: bool,
+    /// Segments that were copied to new places: what names the old place is made to name the new one.
+    pub(super) moves: BTreeMap<SegmentPlace, StreamHandle>,
+    /// Commits whose outcome is unknown.
+    pub(super) unresolved: BTreeMap<CheckpointId, super::commit::Unresolved>,
+}
+
+/// Where a segment is: path in the ledger's spelling, offset, length.
+pub(super) type SegmentPlace = (Arc<str>, u64, u64);
+
+/// A checkpoint under way.
+#[derive(Clone, Default)]
+pub(super) struct Draft {
+    pub(super) states: BTreeMap<Subtask, Box<SubtaskState>>,
+    pub(super) finished: BTreeSet<Subtask>,
+    pub(super) operators: BTreeMap<OperatorId, InlineHandle>,
+    /// The files written for it that its states name.
+    pub(super) new_files: BTreeMap<Arc<str>, NewFile>,
+}
+
+/// What is known of a new file.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct NewFile {
+    /// Its length, if whoever sealed it has said so.
+    pub(super) sealed_bytes: Option<u64>,
+    /// Where the last segment in it that is named ends.
+    pub(super) needed_bytes: u64,
+}
+
+/// What one subtask names.
+#[derive(Default)]
+pub(super) struct NamedBySubtask {
+    pub(super) all: Vec<Named>,
+    /// Files that were written for the checkpoint.
+    pub(super) new: BTreeSet<Arc<str>>,
+}
+
+impl Books {
+    pub(super) fn new(ledger: Ledger) -> Self {
+        Self {
+            ledger,
+            drafts: BTreeMap::new(),
+            spelled: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
+            claimed: BTreeSet::new(),
+            owns_claimed: false,
+            moves: BTreeMap::new(),
+            unresolved: BTreeMap::new(),
+        }
+    }
+
+    /// A completed checkpoint's directory.
+    pub(super) fn location_of(&self, checkpoint: CheckpointId, directory: &JobDirectory) -> Result<Location> {
+        match self.elsewhere.get(&checkpoint) {
+            Some(location) => Ok(location.clone()),
+            None => directory.checkpoint(checkpoint),
+        }
+    }
+
+    pub(super) fn path_of(&self, checkpoint: CheckpointId, directory: &JobDirectory) -> Result<FlinkPath> {
+        Ok(self.location_of(checkpoint, directory)?.name().clone())
+    }
+
+    /// The text that the ledger knows a file by.
+    pub(super) fn spell(&mut self, path: &FlinkPath) -> Arc<str> {
+        match self.spelled.get(path) {
+            Some(text) => text.clone(),
+            None => {
+                let text: Arc<str> = path.to_string().into();
+                self.spelled.insert(path.clone(), text.clone());
+                text
+            }
+        }
+    }
+
+    /// As [`spell`](Self::spell), without keeping it.
+    pub(super) fn spelling(&self, path: &FlinkPath) -> Arc<str> {
+        self.spelled.get(path).cloned().unwrap_or_else(|| path.to_string().into())
+    }
+
+    /// Drops what is kept for checkpoints and files that an effect ends.
+    pub(super) fn forget(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Aborted(checkpoint) => {
+                self.drafts.remove(checkpoint);
+            }
+            Effect::Discard { files, .. } | Effect::Delete(files) => {
+                for file in files {
+                    if let Ok(path) = FlinkPath::parse(file) {
+                        self.spelled.remove(&path);
+                    }
+                }
+                let dead: BTreeSet<&str> = files.iter().map(|file| &**file).collect();
+                // The old place must not be named again once it is gone, nor the new one.
+                self.moves.retain(|(old, ..), new| {
+                    let new = place_of(new).map(|(path, ..)| path.to_text());
+                    !dead.contains(&**old) && !new.is_some_and(|new| dead.contains(&*new))
+                });
+            }
+            Effect::Clean(_) => {}
+        }
+    }
+
+    /// Points handles at the new places of what was copied in the background.
+    pub(super) fn relocate(&self, subtask: Subtask, state: &mut SubtaskState) {
+        if self.moves.is_empty() {
+            return;
+        }
+        state.visit_streams_mut(subtask, |_, handle| {
+            let Some((path, offset, length)) = place_of(handle) else { return };
+            let Ok(path) = FlinkPath::parse(&path.to_text()) else { return };
+            if let Some(new) = self.moves.get(&(self.spelling(&path), offset, length)) {
+                *handle = new.clone();
+            }
+        });
+    }
+
+    /// Every byte range of a file that a subtask's state names.
+    ///
+    /// A file is new if it was written for this checkpoint and attempt, as its name and its directory say.
+    pub(super) fn names_of(
+        &mut self,
+        directory: &JobDirectory,
+        checkpoint: CheckpointId,
+        epoch: u64,
+        subtask: Subtask,
+        state: Option<&SubtaskState>,
+    ) -> Result<NamedBySubtask> {
+        let Some(state) = state else { return Ok(NamedBySubtask::default()) };
+        let own = directory.checkpoint(checkpoint)?;
+        let mut found = NamedBySubtask::default();
+        let mut result = Ok(());
+        // Segments of one file come one after another, mostly.
+        let mut last: Option<(JavaString, Arc<str>, bool)> = None;
+        let mut visit = |place: &Place, handle: &StreamHandle| -> Result<()> {
+            let relative = matches!(handle, StreamHandle::Relative(_));
+            let Some((text, offset, length)) = place_of(handle) else { return unknown_length(handle) };
+            let scope = match handle {
+                StreamHandle::Segment(segment) => segment.scope,
+                _ => place.part.scope(),
+            };
+            let (file, owned) = match &last {
+                Some((known, file, owned)) if known == text && !relative => (file.clone(), *owned),
+                _ => {
+                    let path = match relative {
+                        true => own.name().join(&text.to_text())?,
+                        false => FlinkPath::parse(&text.to_text())?,
+                    };
+                    let inside = directory.holds(&path);
+                    if !inside && !self.claimed.iter().any(|claimed| path.is_within(claimed)) {
+                        let message = format!("{path} lies outside the job's directory {}", directory.root().name());
+                        return Err(Error::new(ErrorKind::Invalid, message));
+                    }
+                    let is_new = inside && is_written_for(&path, &own, directory, checkpoint, epoch);
+                    let file = self.spell(&path);
+                    if is_new {
+                        found.new.insert(file.clone());
+                    }
+                    let owned = inside || self.owns_claimed;
+                    last = (!relative).then(|| (text.clone(), file.clone(), owned));
+                    (file, owned)
+                }
+            };
+            found.all.push(Named { file, offset, length, scope, owned });
+            Ok(())
+        };
+        state.visit_streams(subtask, |place, handle| {
+            if result.is_ok() {
+                result = visit(place, handle).map_err(|e| e.context(format!("checkpoint {checkpoint}, {place}")));
+            }
+        });
+        result.map(|()| found)
+    }
+}
+
+impl Draft {
+    pub(super) fn take(
+        &mut self,
+        subtask: Subtask,
+        state: Option<Box<SubtaskState>>,
+        named: NamedBySubtask,
+        sealed: Vec<SealedSize>,
+    ) {
+        for name in named.all.iter().filter(|name| named.new.contains(&name.file)) {
+            let file = self.new_files.entry(name.file.clone()).or_default();
+            file.needed_bytes = file.needed_bytes.max(name.offset.saturating_add(name.length));
+        }
+        for SealedSize { path, bytes } in sealed {
+            if let Some(file) = self.new_files.get_mut(path.as_str()) {
+                file.sealed_bytes = Some(bytes);
+            }
+        }
+        if let Some(state) = state {
+            self.states.insert(subtask, state);
+        }
+    }
+}
+
+/// The path, offset and length of what lies in a file.
+fn place_of(handle: &StreamHandle) -> Option<(&JavaString, u64, u64)> {
+    match handle {
+        StreamHandle::Segment(segment) => Some((&segment.path, segment.offset, segment.size)),
+        StreamHandle::File(file) | StreamHandle::Relative(file) => {
+            Some((&file.path, 0, u64::try_from(file.size).ok()?))
+        }
+        StreamHandle::Inline(_) | StreamHandle::EmptySegment | StreamHandle::KeyGroups(_) => None,
+    }
+}
+
+fn unknown_length(handle: &StreamHandle) -> Result<()> {
+    match handle {
+        StreamHandle::File(file) | StreamHandle::Relative(file) => {
+            let message = format!("the handle of {} says {} bytes: give its length", file.path, file.size);
+            Err(Error::new(ErrorKind::Invalid, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// By its own name for what we wrote; anything else is new in the checkpoint's own directory only.
+fn is_written_for(
+    path: &FlinkPath,
+    own: &Location,
+    directory: &JobDirectory,
+    checkpoint: CheckpointId,
+    epoch: u64,
+) -> bool {
+    let in_own = path.is_within(own.name());
+    match path.file_name().and_then(|name| name.parse::<PhysicalFileName>().ok()) {
+        Some(name) => {
+            let in_place = in_own || path.is_within(directory.shared().name());
+            in_place && name.checkpoint == checkpoint && name.attempt == epoch
+        }
+        None => in_own,
+    }
+}

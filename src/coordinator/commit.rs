@@ -1,0 +1,254 @@
+//! The commit: from "all have acknowledged" to "older ones are being cleared away".
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::books::Draft;
+use super::{Coordinator, Shared, assemble};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{NamedFile, Trailer, encode};
+use crate::handle::JavaString;
+use crate::id::CheckpointId;
+use crate::ledger::Effect;
+use crate::read::METADATA_BYTES_MAX;
+use crate::store::{FlinkPath, Location, names};
+
+/// How often a metadata put of unknown outcome is looked up, or tried again where nothing came of it.
+const ATTEMPTS_MAX: u32 = 5;
+const WAIT_MIN: Duration = Duration::from_millis(100);
+
+/// A checkpoint that is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completed {
+    /// Its number.
+    pub checkpoint: CheckpointId,
+    /// Its directory: what a restore is given.
+    pub path: FlinkPath,
+    /// Bytes of its metadata.
+    pub metadata_bytes: u64,
+    /// Checkpoints that it replaced: tell the workers.
+    pub subsumed: Vec<CheckpointId>,
+    /// Older ones that were under way, and never will complete: tell the workers.
+    pub aborted: Vec<CheckpointId>,
+}
+
+/// A commit of which nobody knows whether it happened.
+#[derive(Clone)]
+pub(super) struct Unresolved {
+    metadata: Location,
+    bytes: Bytes,
+}
+
+/// What is known of a put.
+enum Outcome {
+    Written,
+    /// It is not there and won't be; why.
+    NotWritten(Error),
+    /// It may be there, or come to be there yet; why.
+    Unknown(Error),
+}
+
+impl Coordinator {
+    /// Completes a checkpoint that every subtask has acknowledged. On return it is durable, and restorable.
+    ///
+    /// # Errors
+    /// `NotFound`: the checkpoint isn't under way, or a file that it names didn't appear in time. `Conflict`: it waits
+    /// for somebody, or is being completed, or another coordinator has completed one of this number. `Damaged`: a
+    /// file isn't as long as it should be. `Store`. After any error but the first two kinds of `Conflict`, the
+    /// checkpoint is aborted, unless the error says that the outcome is unknown: then it is decided with the next
+    /// commit, or by [`settle`](Self::settle), and nothing is deleted meanwhile.
+    ///
+    /// Cancel safe: the commit goes on; ask [`latest`](Self::latest).
+    pub async fn complete(&self, checkpoint: CheckpointId) -> Result<Completed> {
+        let coordinator = self.clone();
+        match tokio::spawn(async move { coordinator.commit(checkpoint).await }).await {
+            Ok(completed) => completed,
+            Err(error) => {
+                let message = format!("the commit of checkpoint {checkpoint} was cut");
+                Err(Error::new(ErrorKind::Store, message).with_source(error))
+            }
+        }
+    }
+
+    /// First, no abort from here on. Second, every new file is there, whole (I2). Third, the metadata is put,
+    /// create-only: the commit point. Fourth, it is published in memory. Last, older ones are discarded, and nothing
+    /// waits for that.
+    async fn commit(&self, checkpoint: CheckpointId) -> Result<Completed> {
+        let started = tokio::time::Instant::now();
+        let draft = {
+            let mut books = self.books();
+            books.ledger.start_commit(checkpoint)?;
+            books.drafts.get(&checkpoint).cloned().unwrap_or_default()
+        };
+        let encoded = match self.prepare(checkpoint, &draft).await {
+            Ok(encoded) => encoded,
+            Err(error) => return Err(self.fail(checkpoint, error)),
+        };
+        let (metadata, bytes) = encoded;
+        let metadata_bytes = bytes.len() as u64;
+        match put(&metadata, &bytes).await {
+            Outcome::Written => {}
+            Outcome::NotWritten(error) => return Err(self.fail(checkpoint, error)),
+            Outcome::Unknown(error) => {
+                self.books().unresolved.insert(checkpoint, Unresolved { metadata, bytes });
+                return Err(error.context(format!("checkpoint {checkpoint} may have completed or not")));
+            }
+        }
+        let effects = self.publish(checkpoint)?;
+        tracing::debug!(%checkpoint, metadata_bytes, elapsed = ?started.elapsed(), "checkpoint completed");
+        let completed = Completed {
+            checkpoint,
+            path: self.shared.directory.checkpoint(checkpoint)?.name().clone(),
+            metadata_bytes,
+            subsumed: ids(&effects, |effect| match effect {
+                Effect::Discard { checkpoint, .. } => Some(*checkpoint),
+                _ => None,
+            }),
+            aborted: ids(&effects, |effect| match effect {
+                Effect::Aborted(checkpoint) => Some(*checkpoint),
+                _ => None,
+            }),
+        };
+        self.perform(effects);
+        // A newer one is durable: what was in doubt can be decided.
+        if let Err(error) = self.resolve_before(checkpoint).await {
+            tracing::warn!(error = error.one_line(), "an earlier commit is still in doubt");
+        }
+        self.shared.reaper.make_room().await;
+        Ok(completed)
+    }
+
+    /// Looks for the files, and makes the metadata.
+    async fn prepare(&self, checkpoint: CheckpointId, draft: &Draft) -> Result<(Location, Bytes)> {
+        let shared = &self.shared;
+        let lengths = shared.wait_for_files(&draft.new_files, shared.settings.file_timeout).await?;
+        let files = {
+            let mut books = self.books();
+            for (path, &bytes) in &lengths {
+                books.ledger.set_file_bytes(path, bytes);
+            }
+            named_files(&books.ledger, checkpoint)?
+        };
+        let settings = &shared.settings;
+        let retention = settings.ledger.retention;
+        let metadata = assemble::assemble(checkpoint, &shared.operators, draft, settings.metadata_version, retention)?;
+        let encoded = encode(&metadata)
+            .map_err(|e| Error::new(ErrorKind::Invalid, format!("metadata of checkpoint {checkpoint}: {e}")))?;
+        let bytes = Trailer::seal(&encoded, files, shared.epoch, writer()?);
+        Ok((shared.directory.checkpoint(checkpoint)?.join(names::METADATA)?, bytes))
+    }
+
+    fn publish(&self, checkpoint: CheckpointId) -> Result<Vec<Effect>> {
+        let mut books = self.books();
+        books.drafts.remove(&checkpoint);
+        books.unresolved.remove(&checkpoint);
+        books.ledger.committed(checkpoint)
+    }
+
+    fn fail(&self, checkpoint: CheckpointId, error: Error) -> Error {
+        let effects = {
+            let mut books = self.books();
+            books.unresolved.remove(&checkpoint);
+            books.ledger.commit_failed(checkpoint)
+        };
+        self.perform(effects);
+        error.context(format!("checkpoint {checkpoint} failed"))
+    }
+
+    /// Looks up every commit of unknown outcome, once.
+    pub(super) async fn resolve(&self) -> Result<()> {
+        let unresolved: Vec<_> = self.books().unresolved.clone().into_iter().collect();
+        for (checkpoint, commit) in unresolved {
+            if commit.is_there().await? {
+                let effects = self.publish(checkpoint)?;
+                self.perform(effects);
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`resolve`](Self::resolve), for those before a checkpoint that is durable: what isn't there is given up.
+    ///
+    /// Should its put land even later, it is an older checkpoint that nobody asks for.
+    async fn resolve_before(&self, newer: CheckpointId) -> Result<()> {
+        let unresolved: BTreeMap<_, _> =
+            self.books().unresolved.range(..newer).map(|(&id, c)| (id, c.clone())).collect();
+        for (checkpoint, commit) in unresolved {
+            if commit.is_there().await? {
+                let effects = self.publish(checkpoint)?;
+                self.perform(effects);
+            } else {
+                let error = Error::new(ErrorKind::Store, "its metadata was never written");
+                tracing::warn!(error = self.fail(checkpoint, error).one_line(), "a commit in doubt is given up");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Unresolved {
+    async fn is_there(&self) -> Result<bool> {
+        match self.metadata.read_all(METADATA_BYTES_MAX).await {
+            Ok(there) => Ok(there == self.bytes),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Puts the metadata, and finds out what came of it.
+async fn put(metadata: &Location, bytes: &Bytes) -> Outcome {
+    let mut wait = WAIT_MIN;
+    let mut attempt = 1;
+    loop {
+        let error = match metadata.create(vec![bytes.clone()]).await {
+            Ok(()) => return Outcome::Written,
+            Err(error) => error,
+        };
+        match (error.kind(), metadata.read_all(METADATA_BYTES_MAX).await) {
+            // This very put, or an earlier try of it, has landed.
+            (_, Ok(there)) if there == bytes => return Outcome::Written,
+            (_, Ok(_)) => {
+                let message = format!("{} is there already, written by another coordinator", metadata.name());
+                return Outcome::NotWritten(Error::new(ErrorKind::Conflict, message));
+            }
+            (ErrorKind::Store | ErrorKind::Conflict, _) if attempt < ATTEMPTS_MAX => {}
+            // A put that the store refused outright comes to nothing.
+            (ErrorKind::Invalid | ErrorKind::Unsupported, Err(look)) if look.kind() == ErrorKind::NotFound => {
+                return Outcome::NotWritten(error);
+            }
+            _ => return Outcome::Unknown(error),
+        }
+        attempt += 1;
+        tokio::time::sleep(wait).await;
+        wait *= 2;
+    }
+}
+
+/// The files that a checkpoint names, with their lengths, for its trailer.
+fn named_files(ledger: &crate::ledger::Ledger, checkpoint: CheckpointId) -> Result<Vec<NamedFile>> {
+    let files = ledger.files_of(checkpoint).into_iter();
+    files.map(|(path, size): (Arc<str>, u64)| Ok(NamedFile { path: text(&path)?, size })).collect()
+}
+
+fn writer() -> Result<JavaString> {
+    text(concat!("drystone ", env!("CARGO_PKG_VERSION")))
+}
+
+fn text(text: &str) -> Result<JavaString> {
+    JavaString::new(text).map_err(|e| Error::new(ErrorKind::Invalid, format!("text {text:?}: {e}")))
+}
+
+fn ids(effects: &[Effect], id: impl Fn(&Effect) -> Option<CheckpointId>) -> Vec<CheckpointId> {
+    effects.iter().filter_map(id).collect()
+}
+
+impl Shared {
+    /// The directory of a completed checkpoint, wherever it lies.
+    pub(super) fn completed_at(&self, checkpoint: CheckpointId) -> Result<Location> {
+        self.books().location_of(checkpoint, &self.directory)
+    }
+}

@@ -1,0 +1,92 @@
+//! Makes sure that the files a commit will name are there, whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use super::books::NewFile;
+use super::{Shared, parents};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::FlinkPath;
+
+/// Up to so many files of one directory are asked for one by one; of more the directory is listed.
+const ASKED_MAX: u64 = 4;
+/// Between two looks for a file that isn't there yet.
+const WAIT_MIN: Duration = Duration::from_millis(10);
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+impl Shared {
+    /// Waits until every file is there, and returns their lengths.
+    ///
+    /// # Errors
+    /// `NotFound`: one didn't appear in time. `Damaged`: one is of another length than it was sealed with, or too short
+    /// for what is named in it.
+    pub(super) async fn wait_for_files(
+        &self,
+        files: &BTreeMap<Arc<str>, NewFile>,
+        timeout: Duration,
+    ) -> Result<BTreeMap<Arc<str>, u64>> {
+        let paths: Result<BTreeMap<FlinkPath, &Arc<str>>> =
+            files.keys().map(|text| Ok((FlinkPath::parse(text)?, text))).collect();
+        let mut missing = paths?;
+        let mut found = BTreeMap::new();
+        let deadline = tokio::time::Instant::now() + timeout;
+        let mut wait = WAIT_MIN;
+        loop {
+            for (path, bytes) in self.lengths(missing.keys().cloned().collect()).await? {
+                if let Some(text) = missing.remove(&path) {
+                    check(text, files[text], bytes)?;
+                    found.insert(text.clone(), bytes);
+                }
+            }
+            let Some((first, _)) = missing.first_key_value() else { return Ok(found) };
+            if tokio::time::Instant::now() >= deadline {
+                let more = missing.len() - 1;
+                let message = format!("{first} and {more} more files that are named have not appeared in {timeout:?}");
+                return Err(Error::new(ErrorKind::NotFound, message));
+            }
+            tokio::time::sleep_until(deadline.min(tokio::time::Instant::now() + wait)).await;
+            wait = (wait * 2).min(WAIT_MAX);
+        }
+    }
+
+    /// The lengths of those files that are there.
+    async fn lengths(&self, wanted: BTreeSet<FlinkPath>) -> Result<BTreeMap<FlinkPath, u64>> {
+        let mut found = BTreeMap::new();
+        let mut single = Vec::new();
+        for (directory, count) in parents(wanted.iter().cloned()) {
+            if count <= ASKED_MAX {
+                single.extend(wanted.iter().filter(|path| path.parent().as_ref() == Some(&directory)).cloned());
+                continue;
+            }
+            for file in self.stores.locate(&directory)?.list_dir().await?.files {
+                if wanted.contains(&file.path) {
+                    found.insert(file.path, file.size);
+                }
+            }
+        }
+        let asked = stream::iter(single).map(|path| async move {
+            match self.stores.locate(&path)?.size().await {
+                Ok(size) => Ok(Some((path, size))),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        let asked: Vec<_> = asked.buffer_unordered(self.settings.read.requests_max.max(1)).try_collect().await?;
+        found.extend(asked.into_iter().flatten());
+        Ok(found)
+    }
+}
+
+fn check(path: &str, file: NewFile, bytes: u64) -> Result<()> {
+    let damaged = |message: String| Err(Error::new(ErrorKind::Damaged, message));
+    match file.sealed_bytes {
+        Some(sealed) if sealed != bytes => damaged(format!("{path} has {bytes} bytes, it was sealed with {sealed}")),
+        _ if bytes < file.needed_bytes => {
+            damaged(format!("{path} has {bytes} bytes, segments in it are named up to {}", file.needed_bytes))
+        }
+        _ => Ok(()),
+    }
+}

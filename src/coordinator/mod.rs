@@ -1,0 +1,314 @@
+//! One job's checkpoints: triggered, acknowledged, committed, and cleared away.
+//!
+//! The shell around the [`Ledger`], which decides everything: this module turns handles into names, carries out effects
+//! and reports what came of them. It alone deletes files of the job (I3), and always in one order: data sealed, metadata
+//! created, published in memory, older ones discarded.
+
+mod assemble;
+mod books;
+mod commit;
+mod files;
+mod reaper;
+mod recover;
+mod restore;
+mod rewrite;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use crate::ledger::{Acknowledged, JobEnd, Retention, SpaceUsage};
+pub use commit::Completed;
+pub use restore::ClaimMode;
+pub use rewrite::Rewritten;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{CheckpointId, OperatorId, Subtask};
+use crate::ledger::{Effect, Ledger, LedgerSettings};
+use crate::protocol::{Acknowledgement, OperatorSpec, RewritePlan, Trigger};
+use crate::read::ReadLimits;
+use crate::store::{FlinkPath, JobDirectory, Stores};
+use crate::write::{Tokens, WriteSettings};
+use books::{Books, Draft};
+use reaper::Reaper;
+
+/// How a coordinator works.
+#[derive(Clone, Copy, Debug)]
+pub struct CoordinatorSettings {
+    /// What is kept, and how tightly.
+    pub ledger: LedgerSettings,
+    /// The version of the metadata it writes, 4 to 6; a later one where the state needs it.
+    pub metadata_version: u32,
+    /// How long a commit waits for a file that is named to appear.
+    pub file_timeout: Duration,
+    /// Deletes under way at once.
+    pub deletes_max: usize,
+    /// How often a failed delete is tried again before it is put off until the next commit.
+    pub delete_retries: u32,
+    /// How the background rewrite packs.
+    pub write: WriteSettings,
+    /// How the background rewrite and restores read.
+    pub read: ReadLimits,
+}
+
+/// The coordinator of one job. Cheap to clone; clones are one coordinator.
+///
+/// No call waits for a delete. Starts no task but in `complete`, `abort` and their kin, to delete.
+#[derive(Clone)]
+pub struct Coordinator {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    stores: Stores,
+    directory: JobDirectory,
+    operators: Vec<OperatorSpec>,
+    settings: CoordinatorSettings,
+    tokens: Tokens,
+    /// In the names of files and in trailers.
+    epoch: u64,
+    /// Never held across an await; the reaper's own lock may be taken while it is held, never the other way round.
+    books: Mutex<Books>,
+    reaper: Reaper,
+}
+
+/// A completed checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Latest {
+    /// Its number.
+    pub checkpoint: CheckpointId,
+    /// Its directory.
+    pub path: FlinkPath,
+}
+
+impl Coordinator {
+    /// The coordinator of a job that has no checkpoint yet. Makes no request.
+    ///
+    /// For a job that may have some, [`recover`](Self::recover).
+    pub fn new(
+        stores: Stores,
+        directory: JobDirectory,
+        operators: Vec<OperatorSpec>,
+        settings: CoordinatorSettings,
+        tokens: Tokens,
+    ) -> Self {
+        Self::with_books(stores, directory, operators, settings, tokens, Books::new(Ledger::new(settings.ledger)), 1)
+    }
+
+    fn with_books(
+        stores: Stores,
+        directory: JobDirectory,
+        operators: Vec<OperatorSpec>,
+        settings: CoordinatorSettings,
+        tokens: Tokens,
+        books: Books,
+        epoch: u64,
+    ) -> Self {
+        let reaper = Reaper::new(settings.deletes_max, settings.delete_retries);
+        let books = Mutex::new(books);
+        let shared = Shared { stores, directory, operators, settings, tokens, epoch, books, reaper };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The number to give to the next checkpoint.
+    pub fn next_checkpoint(&self) -> CheckpointId {
+        self.books().ledger.next_checkpoint()
+    }
+
+    /// Starts a checkpoint: what to tell the workers. It waits for every subtask of every operator.
+    ///
+    /// # Errors
+    /// `Conflict`: the number isn't higher than all before.
+    pub fn trigger(&self, checkpoint: CheckpointId) -> Result<Trigger> {
+        let subtasks: BTreeSet<Subtask> = self.shared.operators.iter().flat_map(OperatorSpec::subtasks).collect();
+        let mut books = self.books();
+        let plan = books.ledger.trigger(checkpoint, subtasks)?;
+        books.drafts.insert(checkpoint, Draft::default());
+        let claimed = books.claimed.iter().map(|path| path.to_string()).collect();
+        Ok(Trigger { checkpoint, epoch: self.shared.epoch, plan, claimed })
+    }
+
+    /// A subtask has done its part.
+    ///
+    /// Its handles may be durable ones, or provisional ones of files that are yet to be sealed: completing the
+    /// checkpoint makes sure of them. May come late or again: what it returns says so, and nothing has changed then.
+    ///
+    /// # Errors
+    /// `NotFound`: there was no such checkpoint. `Invalid`: there is no such subtask, or a handle names what it can't:
+    /// a path outside the job's directory that was never claimed, or a segment that is neither new nor named by a
+    /// retained checkpoint. Decline or retry; nothing has changed.
+    pub fn acknowledge(&self, acknowledgement: Acknowledgement) -> Result<Acknowledged> {
+        let Acknowledgement { checkpoint, subtask, state, sealed } = acknowledgement;
+        let mut guard = self.books();
+        let books = &mut *guard;
+        let mut state = state;
+        if let Some(state) = &mut state {
+            books.relocate(subtask, state);
+        }
+        let named = books.names_of(&self.shared.directory, checkpoint, self.shared.epoch, subtask, state.as_deref())?;
+        let outcome =
+            books.ledger.acknowledge(checkpoint, subtask, &named.all, |name| named.new.contains(&name.file))?;
+        if matches!(outcome, Acknowledged::Waiting(_) | Acknowledged::Ready)
+            && let Some(draft) = books.drafts.get_mut(&checkpoint)
+        {
+            draft.take(subtask, state, named, sealed);
+        }
+        Ok(outcome)
+    }
+
+    /// A subtask had finished before the checkpoint: nobody waits for it, and the metadata says so.
+    ///
+    /// # Errors
+    /// As for [`acknowledge`](Self::acknowledge).
+    pub fn finished(&self, checkpoint: CheckpointId, subtask: Subtask) -> Result<Acknowledged> {
+        let mut books = self.books();
+        let outcome = books.ledger.finished(checkpoint, subtask)?;
+        if let Some(draft) = books.drafts.get_mut(&checkpoint) {
+            draft.finished.insert(subtask);
+        }
+        Ok(outcome)
+    }
+
+    /// The state of an operator's own coordinator: inline, in the metadata.
+    ///
+    /// # Errors
+    /// `NotFound`: no such checkpoint is under way. `Invalid`: the job has no such operator.
+    pub fn acknowledge_operator(
+        &self,
+        checkpoint: CheckpointId,
+        operator: OperatorId,
+        state: crate::handle::InlineHandle,
+    ) -> Result<()> {
+        if !self.shared.operators.iter().any(|spec| spec.id == operator) {
+            return Err(Error::new(ErrorKind::Invalid, format!("the job has no operator {operator}")));
+        }
+        let mut books = self.books();
+        let none = || Error::new(ErrorKind::NotFound, format!("checkpoint {checkpoint} is not under way"));
+        books.drafts.get_mut(&checkpoint).ok_or_else(none)?.operators.insert(operator, state);
+        Ok(())
+    }
+
+    /// A subtask can't do its part: the checkpoint is aborted. Does nothing to one that has ended or is being
+    /// completed. True if it was aborted by this.
+    pub fn decline(&self, checkpoint: CheckpointId, subtask: Subtask, reason: &str) -> bool {
+        let (index, operator) = (subtask.index, subtask.operator);
+        tracing::info!(%checkpoint, %operator, subtask = index, reason, "checkpoint declined");
+        self.abort(checkpoint)
+    }
+
+    /// A checkpoint took too long: it is aborted, and a late acknowledgement does no harm. As
+    /// [`abort`](Self::abort).
+    pub fn expire(&self, checkpoint: CheckpointId) -> bool {
+        tracing::info!(%checkpoint, "checkpoint expired");
+        self.abort(checkpoint)
+    }
+
+    /// Gives a checkpoint up. Does nothing to one that has ended or is being completed. True if it was aborted by
+    /// this; tell the workers then.
+    pub fn abort(&self, checkpoint: CheckpointId) -> bool {
+        let effects = self.books().ledger.abort(checkpoint);
+        let aborted = !effects.is_empty();
+        self.perform(effects);
+        aborted
+    }
+
+    /// The newest completed checkpoint.
+    pub fn latest(&self) -> Option<Latest> {
+        let books = self.books();
+        let checkpoint = books.ledger.latest()?;
+        let path = books.path_of(checkpoint, &self.shared.directory).ok()?;
+        Some(Latest { checkpoint, path })
+    }
+
+    /// The completed checkpoints that are kept, in order.
+    pub fn completed(&self) -> Vec<CheckpointId> {
+        self.books().ledger.completed().collect()
+    }
+
+    /// The checkpoints under way, in order.
+    pub fn pending(&self) -> Vec<CheckpointId> {
+        self.books().ledger.pending().collect()
+    }
+
+    /// The space that retained and pending checkpoints take. Equal to a recount from their metadata at all times (I5).
+    pub fn space(&self) -> SpaceUsage {
+        self.books().ledger.usage()
+    }
+
+    /// What the next trigger would ask to be written again.
+    pub fn plan(&self) -> RewritePlan {
+        self.books().ledger.plan()
+    }
+
+    /// Where the job's checkpoints lie.
+    pub fn directory(&self) -> &JobDirectory {
+        &self.shared.directory
+    }
+
+    /// In the names of this coordinator's files and in its trailers.
+    pub fn epoch(&self) -> u64 {
+        self.shared.epoch
+    }
+
+    /// Waits for the deletes under way, and tries those again that have failed.
+    ///
+    /// # Errors
+    /// The first delete that still fails; a further call tries again. Cancel safe.
+    pub async fn settle(&self) -> Result<()> {
+        self.resolve().await?;
+        self.shared.reaper.settle(&self.shared).await
+    }
+
+    /// The job is over: its pending checkpoints are aborted, and the completed ones discarded if the retention says so.
+    /// Then nothing of the job is left but what its tasks own.
+    ///
+    /// To be called when the workers have stopped. Waits for the deletes.
+    ///
+    /// # Errors
+    /// The first delete that fails; a further call goes on.
+    pub async fn dispose(&self, end: JobEnd) -> Result<()> {
+        self.resolve().await?;
+        let effects = {
+            let mut books = self.books();
+            books.drafts.clear();
+            books.ledger.end(end)
+        };
+        self.perform(effects);
+        self.shared.reaper.settle(&self.shared).await?;
+        if self.shared.settings.ledger.retention.discards(end) && self.books().ledger.latest().is_none() {
+            self.shared.clear().await?;
+        }
+        Ok(())
+    }
+
+    /// Has effects carried out: what the books need at once, the deletes by the reaper.
+    fn perform(&self, effects: Vec<Effect>) {
+        {
+            let mut books = self.books();
+            for effect in &effects {
+                books.forget(effect);
+            }
+        }
+        self.shared.reaper.submit(&self.shared, effects);
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.shared.books()
+    }
+}
+
+impl Shared {
+    fn books(&self) -> MutexGuard<'_, Books> {
+        // No code between two changes of the books can panic, so they are never half changed.
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The directories above files, each once.
+fn parents(paths: impl IntoIterator<Item = FlinkPath>) -> BTreeMap<FlinkPath, u64> {
+    let mut counts = BTreeMap::new();
+    for parent in paths.into_iter().filter_map(|path| path.parent()) {
+        *counts.entry(parent).or_default() += 1;
+    }
+    counts
+}

@@ -1,0 +1,286 @@
+//! Carries deletes out, beside everything else: retried, bounded, and never waited for by a writer.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use super::Shared;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::CheckpointId;
+use crate::ledger::Effect;
+use crate::store::names::{self, PhysicalFileName};
+use crate::store::{FlinkPath, Location};
+
+/// So many jobs may wait; a commit that makes more waits for them.
+const QUEUE_MAX: usize = 64;
+/// So many failed jobs are remembered; what is beyond is left to a sweep (I8).
+const FAILED_MAX: usize = 1024;
+const WAIT_MIN: Duration = Duration::from_millis(50);
+
+/// Something to delete.
+#[derive(Clone, Debug)]
+enum Job {
+    /// The metadata first: what it names must not go before it.
+    Discard {
+        directory: Location,
+        files: Vec<Location>,
+    },
+    Delete(Vec<Location>),
+    /// What was written for aborted checkpoints, by the names of the files.
+    Clean(Vec<CheckpointId>),
+}
+
+pub(super) struct Reaper {
+    deletes_max: usize,
+    retries: u32,
+    /// No other lock is taken while it is held.
+    queue: Mutex<Queue>,
+    /// Told when a job has ended.
+    progressed: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Job>,
+    /// Is there a task that carries jobs out?
+    running: bool,
+    failed: Vec<(Job, ErrorKind, String)>,
+}
+
+impl Reaper {
+    pub(super) fn new(deletes_max: usize, retries: u32) -> Self {
+        let (queue, progressed) = (Mutex::default(), Notify::new());
+        Self { deletes_max: deletes_max.max(1), retries, queue, progressed }
+    }
+
+    /// Takes jobs; starts a task for them where there is a runtime, else they wait for the next call that has one.
+    pub(super) fn submit(&self, shared: &Arc<Shared>, effects: Vec<Effect>) {
+        let jobs: Vec<Job> = effects.into_iter().filter_map(|effect| job(shared, effect)).collect();
+        self.queue().waiting.extend(jobs);
+        self.start(shared);
+    }
+
+    /// Waits until the queue is short again.
+    pub(super) async fn make_room(&self) {
+        self.wait_until(|queue| queue.waiting.len() <= QUEUE_MAX || !queue.running).await;
+    }
+
+    /// Tries again what has failed, and waits for all.
+    pub(super) async fn settle(&self, shared: &Arc<Shared>) -> Result<()> {
+        {
+            let mut queue = self.queue();
+            let failed = std::mem::take(&mut queue.failed);
+            queue.waiting.extend(failed.into_iter().map(|(job, ..)| job));
+        }
+        self.start(shared);
+        self.wait_until(|queue| !queue.running).await;
+        match self.queue().failed.first() {
+            Some((_, kind, message)) => Err(Error::new(*kind, message.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn start(&self, shared: &Arc<Shared>) {
+        let mut queue = self.queue();
+        if queue.running || queue.waiting.is_empty() {
+            return;
+        }
+        if let Ok(runtime) = Handle::try_current() {
+            queue.running = true;
+            drop(queue);
+            let shared = shared.clone();
+            runtime.spawn(async move {
+                // Also when the task is cut: the next call starts another.
+                let _stopped = Stopped(&shared.reaper);
+                while let Some(job) = shared.reaper.next() {
+                    shared.reaper.carry_out(&shared, job).await;
+                }
+            });
+        }
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut queue = self.queue();
+        let job = queue.waiting.pop_front();
+        queue.running = job.is_some();
+        job
+    }
+
+    async fn carry_out(&self, shared: &Shared, job: Job) {
+        let failed = match job {
+            Job::Discard { directory, files } => match self.delete_metadata(&directory).await {
+                Ok(()) => {
+                    let failed = self.delete_all(shared, files).await;
+                    self.remove_directory(&directory).await;
+                    failed
+                }
+                Err(error) => Some((Job::Discard { directory, files }, error)),
+            },
+            Job::Delete(files) => self.delete_all(shared, files).await,
+            Job::Clean(checkpoints) => match self.clean(shared, &checkpoints).await {
+                Ok(failed) => failed,
+                Err(error) => Some((Job::Clean(checkpoints), error)),
+            },
+        };
+        if let Some((job, error)) = failed {
+            tracing::warn!(error = error.one_line(), "a delete has failed, and is put off");
+            let mut queue = self.queue();
+            if queue.failed.len() < FAILED_MAX {
+                queue.failed.push((job, error.kind(), error.one_line()));
+            }
+        }
+        self.progressed.notify_waiters();
+    }
+
+    async fn delete_metadata(&self, directory: &Location) -> Result<()> {
+        self.delete(&directory.join(names::METADATA)?).await
+    }
+
+    /// Side by side. What failed, as a job, with the first error.
+    async fn delete_all(&self, shared: &Shared, files: Vec<Location>) -> Option<(Job, Error)> {
+        let deletes = stream::iter(files).map(|file| async move {
+            // In doubt, do not delete (I3).
+            if shared.books().names(file.name()) {
+                tracing::error!(file = %file.name(), "a file to be deleted is named: left alone");
+                return None;
+            }
+            self.delete(&file).await.err().map(|error| (file, error))
+        });
+        let failed: Vec<(Location, Error)> =
+            deletes.buffer_unordered(self.deletes_max).filter_map(std::future::ready).collect().await;
+        let (mut left, mut first) = (Vec::new(), None);
+        for (file, error) in failed {
+            left.push(file);
+            first = first.or(Some(error));
+        }
+        first.map(|error| (Job::Delete(left), error))
+    }
+
+    async fn delete(&self, file: &Location) -> Result<()> {
+        let mut wait = WAIT_MIN;
+        for _ in 0..self.retries {
+            match file.delete().await {
+                Ok(()) => return Ok(()),
+                Err(error) => tracing::debug!(error = error.one_line(), "a delete is tried again"),
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+        file.delete().await
+    }
+
+    /// On local disks, where an empty directory stays. Only litter if it fails.
+    async fn remove_directory(&self, directory: &Location) {
+        if let Err(error) = directory.remove_empty_dirs().await {
+            tracing::debug!(error = error.one_line(), "an empty directory stays");
+        }
+    }
+
+    /// What this coordinator's workers wrote for checkpoints that came to nothing, however far they got.
+    async fn clean(&self, shared: &Shared, checkpoints: &[CheckpointId]) -> Result<Option<(Job, Error)>> {
+        let dead: BTreeSet<CheckpointId> = checkpoints.iter().copied().collect();
+        let is_dead = |path: &FlinkPath| {
+            let name = path.file_name().map(|name| name.split('#').next().unwrap_or(name));
+            let name = name.and_then(|name| name.parse::<PhysicalFileName>().ok());
+            name.is_some_and(|name| name.attempt == shared.epoch && dead.contains(&name.checkpoint))
+        };
+        let mut files = Vec::new();
+        let own: Result<Vec<Location>> = checkpoints.iter().map(|&id| shared.directory.checkpoint(id)).collect();
+        let own = own?;
+        for directory in own.iter().chain([shared.directory.shared()]) {
+            let found = directory.list_dir().await?.files;
+            if found.iter().any(|file| file.path.file_name() == Some(names::METADATA)) {
+                // Somebody has completed it after all.
+                continue;
+            }
+            for file in found.into_iter().filter(|file| is_dead(&file.path)) {
+                files.push(shared.stores.locate(&file.path)?);
+            }
+            for partial in directory.list_partials().await?.iter().filter(|path| is_dead(path)) {
+                directory.delete_partial(partial).await?;
+            }
+        }
+        let failed = self.delete_all(shared, files).await;
+        for directory in &own {
+            self.remove_directory(directory).await;
+        }
+        Ok(failed)
+    }
+
+    async fn wait_until(&self, is_done: impl Fn(&Queue) -> bool) {
+        loop {
+            // Registered before the look, so that no end falls in between.
+            let mut progressed = std::pin::pin!(self.progressed.notified());
+            progressed.as_mut().enable();
+            if is_done(&self.queue()) {
+                return;
+            }
+            progressed.await;
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says that no task carries jobs out any more.
+struct Stopped<'a>(&'a Reaper);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        self.0.queue().running = false;
+        self.0.progressed.notify_waiters();
+    }
+}
+
+fn job(shared: &Shared, effect: Effect) -> Option<Job> {
+    let locate = |files: Vec<Arc<str>>| -> Vec<Location> {
+        // They were parsed and located before they were named.
+        files.iter().filter_map(|file| shared.stores.locate(&FlinkPath::parse(file).ok()?).ok()).collect()
+    };
+    match effect {
+        Effect::Aborted(_) => None,
+        Effect::Discard { checkpoint, files } => {
+            let directory = shared.completed_at(checkpoint).ok()?;
+            shared.books().elsewhere.remove(&checkpoint);
+            Some(Job::Discard { directory, files: locate(files) })
+        }
+        Effect::Delete(files) => Some(Job::Delete(locate(files))),
+        Effect::Clean(checkpoints) => Some(Job::Clean(checkpoints)),
+    }
+}
+
+impl Shared {
+    /// Deletes what is left of a job whose checkpoints are all gone: files that say by their names that they are
+    /// Drystone's, wherever checkpoints lie, and empty directories.
+    pub(super) async fn clear(&self) -> Result<()> {
+        let root = self.directory.root();
+        let own = root.list_dir().await?.directories.into_iter().filter(|path| {
+            let name = path.file_name().unwrap_or_default();
+            name == names::SHARED || names::parse_checkpoint_directory(name).is_some()
+        });
+        for directory in own {
+            let directory = self.stores.locate(&directory)?;
+            let found = directory.list_dir().await?.files;
+            if found.iter().any(|file| file.path.file_name() == Some(names::METADATA)) {
+                continue;
+            }
+            let is_ours = |path: &FlinkPath| {
+                let name = path.file_name().map(|name| name.split('#').next().unwrap_or(name));
+                name.is_some_and(|name| name.parse::<PhysicalFileName>().is_ok_and(|name| name.attempt <= self.epoch))
+            };
+            for file in found.into_iter().filter(|file| is_ours(&file.path) && !self.books().names(&file.path)) {
+                self.stores.locate(&file.path)?.delete().await?;
+            }
+            for partial in directory.list_partials().await?.iter().filter(|path| is_ours(path)) {
+                directory.delete_partial(partial).await?;
+            }
+        }
+        root.remove_empty_dirs().await.map(drop)
+    }
+}

@@ -1,0 +1,84 @@
+//! Starting from a checkpoint that lies somewhere.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use super::{Coordinator, parents};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::CheckpointId;
+use crate::read::{Checkpoint, State};
+use crate::store::FlinkPath;
+
+/// What a restored checkpoint is to the job (`execution.state-recovery.claim-mode`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClaimMode {
+    /// It becomes the job's own: its files may be named again, and go when nothing names them.
+    Claim,
+    /// It stays whose it is: read once, never deleted, and no later checkpoint names its files.
+    #[default]
+    NoClaim,
+    /// It stays whose it is and is never deleted, but later checkpoints may name its files.
+    Legacy,
+}
+
+impl Coordinator {
+    /// Starts the job from the checkpoint at `path`, a checkpoint's directory or its `_metadata`. Numbers go on from
+    /// its own. Reads the metadata, and asks for the lengths of files where it claims them; the state is read by
+    /// [`Restore`](crate::read::Restore).
+    ///
+    /// A checkpoint of this job's own directory is known since [`recover`](Self::recover); it is loaded, and nothing
+    /// changes.
+    ///
+    /// # Errors
+    /// `NotFound`, `Damaged`, `Store`: it can't be loaded, or a file to be claimed isn't there. `Conflict`: the job has
+    /// a checkpoint of this number, or a later one, of its own. `Unsupported`: there are too many segments.
+    pub async fn restore(&self, path: &FlinkPath, mode: ClaimMode) -> Result<Arc<Checkpoint>> {
+        let checkpoint = Arc::new(Checkpoint::load(&self.shared.stores, path).await?);
+        let id = checkpoint.decoded.metadata.checkpoint_id;
+        let is_own = checkpoint.directory.name() == self.shared.directory.checkpoint(id)?.name();
+        if is_own && self.books().ledger.completed().any(|known| known == id) {
+            return Ok(checkpoint);
+        }
+        self.refuse_late(id)?;
+        if mode == ClaimMode::NoClaim {
+            self.books().ledger.start_after(id);
+            return Ok(checkpoint);
+        }
+        let owned = mode == ClaimMode::Claim;
+        let state = State::of(&self.shared.stores, &checkpoint).await?;
+        let lengths = lengths(&state, self.shared.settings.read.requests_max).await?;
+        let mut books = self.books();
+        let books = &mut *books;
+        self_refuse(books.ledger.next_checkpoint(), id)?;
+        for directory in parents(state.files.iter().map(|file| file.name.clone())).into_keys() {
+            if !directory.is_within(self.shared.directory.root().name()) {
+                books.claimed.insert(directory);
+            }
+        }
+        books.owns_claimed = owned;
+        books.elsewhere.insert(id, checkpoint.directory.clone());
+        books.adopt(id, owned, &state, |_| owned, &lengths)?;
+        Ok(checkpoint)
+    }
+
+    fn refuse_late(&self, id: CheckpointId) -> Result<()> {
+        self_refuse(self.books().ledger.next_checkpoint(), id)
+    }
+}
+
+fn self_refuse(next: CheckpointId, id: CheckpointId) -> Result<()> {
+    if id >= next {
+        return Ok(());
+    }
+    let message = format!("checkpoint {id} can't be restored: the job goes on with {next}, and numbers only go up");
+    Err(Error::new(ErrorKind::Conflict, message))
+}
+
+/// One request for each file, side by side.
+async fn lengths(state: &State, requests_max: usize) -> Result<BTreeMap<FlinkPath, u64>> {
+    let asked = state.files.iter().cloned();
+    let asked = stream::iter(asked).map(|file| async move { Ok((file.name, file.location.size().await?)) });
+    asked.buffer_unordered(requests_max.max(1)).try_collect().await
+}

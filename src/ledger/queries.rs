@@ -1,0 +1,25 @@
+//! Questions about the books that change nothing, and where numbering goes on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Ledger;
+use crate::id::CheckpointId;
+
+impl Ledger {
+    /// The number after the last one that was triggered or found; 1 to begin with.
+    pub fn next_checkpoint(&self) -> CheckpointId {
+        CheckpointId(self.last.map_or(1, |last| last.0.saturating_add(1)))
+    }
+
+    /// Numbering goes on after this one, which isn't the job's own.
+    pub fn start_after(&mut self, checkpoint: CheckpointId) {
+        self.last = self.last.max(Some(checkpoint));
+    }
+
+    /// The files that a checkpoint names, with their lengths.
+    pub fn files_of(&self, checkpoint: CheckpointId) -> BTreeMap<Arc<str>, u64> {
+        let Some(page) = self.checkpoints.get(&checkpoint) else { return BTreeMap::new() };
+        self.registry.files_of(&page.names)
+    }
+}
