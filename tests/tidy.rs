@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the library, what it may use, and whether it may do I/O. The order is that of the layers.
-const MODULES: [(&str, &[&str], bool); 15] = [
+const MODULES: &[(&str, &[&str], bool)] = &[
     ("id", &[], false),
     ("error", &[], false),
     ("config", &["error"], false),
@@ -30,7 +30,7 @@ const MODULES: [(&str, &[&str], bool); 15] = [
 ];
 
 /// Crates that have one home: named in no other module of the library.
-const HOMES: [(&str, &str); 3] = [("object_store", "store"), ("crc_fast", "format"), ("::metrics", "metrics")];
+const HOMES: &[(&str, &str)] = &[("object_store", "store"), ("crc_fast", "format"), ("::metrics", "metrics")];
 
 /// What only code that does I/O may name.
 const ASYNCHRONOUS: [&str; 4] = ["tokio", "futures", "async fn", "std::fs"];
@@ -190,6 +190,8 @@ fn nothing_unfinished_or_unpredictable_is_left() {
     let mut broken = Vec::new();
     for (path, text) in sources("src") {
         for (number, line) in code(&text) {
+            // The runtime's clock, which a test can pause; clippy.toml bans the other by its real name.
+            let line = &line.replace("tokio::time::Instant::now", "");
             for (word, advice) in forbidden.iter().filter(|(word, _)| line.contains(word)) {
                 broken.push(format!("{}:{number}: {word}: {advice}", path.display()));
             }
