@@ -21,7 +21,8 @@ const MODULES: [(&str, &[&str], bool); 11] = [
 ];
 
 /// Crates that have one home: named in no other module of the library.
-const HOMES: [(&str, &str); 2] = [("object_store", "store"), ("crc_fast", "format")];
+const HOMES: [(&str, &str); 4] =
+    [("object_store", "store"), ("crc_fast", "format"), ("granit_parser", "config"), ("strsim", "config")];
 
 /// What only code that does I/O may name.
 const ASYNCHRONOUS: [&str; 4] = ["tokio", "futures", "async fn", "std::fs"];
