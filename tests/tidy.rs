@@ -30,7 +30,13 @@ const MODULES: &[(&str, &[&str], bool)] = &[
 ];
 
 /// Crates that have one home: named in no other module of the library.
-const HOMES: &[(&str, &str)] = &[("object_store", "store"), ("crc_fast", "format"), ("::metrics", "metrics")];
+const HOMES: &[(&str, &str)] = &[
+    ("object_store", "store"),
+    ("crc_fast", "format"),
+    ("granit_parser", "config"),
+    ("::metrics", "metrics"),
+    ("strsim", "config"),
+];
 
 /// What only code that does I/O may name.
 const ASYNCHRONOUS: [&str; 4] = ["tokio", "futures", "async fn", "std::fs"];

@@ -1,12 +1,37 @@
-//! Values of settings in Flink's syntax: sizes and durations.
+//! Settings: which there are, where they come from, and how their values are written.
 //!
-//! Owns how such a value is read and written. Which settings there are, and where they come from, is not known here.
+//! [`Config`] is what a file or a map says, as texts. [`catalogue`] declares every option once. [`Settings`] is what
+//! comes out, typed and checked, by [`Config::settings`]; [`reference()`] is the catalogue as a page. Files are read by
+//! the caller: nothing here does I/O.
 
+mod check;
+mod choice;
 mod duration;
+mod field;
+mod finding;
+mod flink_conf;
+mod kind;
 mod memory_size;
+mod option;
+mod reference;
+mod settings;
+mod source;
+mod unknown;
+mod yaml;
 
+pub mod catalogue;
+
+pub use catalogue::CATALOGUE;
+pub use check::Check;
+pub use choice::{CheckpointMode, ClaimMode, Retention, StorageKind};
 pub use duration::FlinkDuration;
+pub use finding::{Place, Problem, Warning, WarningKind};
+pub use kind::{Kind, Value};
 pub use memory_size::MemorySize;
+pub use option::{ConfigOption, Older, User};
+pub use reference::reference;
+pub use settings::{Recovery, Settings, Unaligned};
+pub use source::{Config, Given};
 
 /// Java's `String.trim`: every character up to the blank, not only what Unicode calls white space.
 fn java_trim(text: &str) -> &str {

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::Context;
@@ -27,6 +28,8 @@ pub enum Command {
     Repack(RepackArguments),
     /// Copies a checkpoint, file by file, as DESTINATION/<job id>/chk-N, and rewrites its paths.
     Copy(CopyArguments),
+    /// Lists every option, or checks a file of them.
+    Config(ConfigArguments),
 }
 
 /// What every command takes.
@@ -111,6 +114,34 @@ pub struct TransferArguments {
     pub job_id: Option<JobId>,
     #[command(flatten)]
     pub common: Common,
+}
+
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct ConfigArguments {
+    #[command(subcommand)]
+    pub command: Option<ConfigCommand>,
+    /// Prints JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Prints Markdown.
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
+}
+
+#[derive(Subcommand)]
+pub enum ConfigCommand {
+    /// Says what a file amounts to, and what is wrong with it. Exits with 1 if anything is.
+    Check(ConfigCheckArguments),
+}
+
+#[derive(Args)]
+pub struct ConfigCheckArguments {
+    /// Flink's config.yaml, or any .yaml or .yml; flink-conf.yaml, and any other name, is in the old line format.
+    pub file: PathBuf,
+    /// Prints JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// How to pack.

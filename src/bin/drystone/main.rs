@@ -1,8 +1,9 @@
-//! The `drystone` command: inspects, verifies, repacks and copies checkpoints.
+//! The `drystone` command: inspects, verifies, repacks and copies checkpoints, and checks configurations.
 //!
 //! Exit codes: 0 good, 1 the answer is "bad", 2 could not do it.
 
 mod args;
+mod config;
 mod inspect;
 mod json;
 mod output;
@@ -60,6 +61,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Verify(arguments) => verify::run(arguments).await,
         Command::Repack(arguments) => transfer::repack(arguments).await,
         Command::Copy(arguments) => transfer::copy(arguments).await,
+        Command::Config(arguments) => config::run(arguments),
     }
 }
 

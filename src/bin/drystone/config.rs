@@ -1,0 +1,164 @@
+//! `drystone config`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use drystone::config::{self, CATALOGUE, Check, Config, ConfigOption, Place, Problem, Value as Setting, Warning};
+use serde_json::{Value, json};
+
+use crate::args::{ConfigArguments, ConfigCheckArguments, ConfigCommand};
+use crate::output::{self, count};
+
+/// Flink 1's file of the old line format, whatever its name says.
+const OLD_NAME: &str = "flink-conf.yaml";
+
+pub fn run(arguments: ConfigArguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {
+        Some(ConfigCommand::Check(arguments)) => return check(&arguments),
+        None if arguments.json => output::print_json(&catalogue_as_json())?,
+        None if arguments.markdown => output::print(&config::reference())?,
+        None => output::print(&catalogue_as_text())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(arguments: &ConfigCheckArguments) -> anyhow::Result<ExitCode> {
+    let (path, name) = (&arguments.file, arguments.file.display().to_string());
+    let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
+    let checked = match read(path, &text) {
+        Ok(config) => {
+            let config = config.named(&name);
+            Checked { check: Some(config.check()), config, unreadable: None }
+        }
+        Err(error) => Checked { check: None, config: Config::default(), unreadable: Some(error.one_line()) },
+    };
+    match arguments.json {
+        true => output::print_json(&checked.as_json(&name))?,
+        false => output::print(&checked.as_text(&name))?,
+    }
+    Ok(if checked.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(crate::BAD) })
+}
+
+fn read(path: &Path, text: &str) -> drystone::Result<Config> {
+    let is_old = path.file_name().is_some_and(|name| name == OLD_NAME);
+    let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+    if is_yaml && !is_old { Config::from_yaml(text) } else { Ok(Config::from_flink_conf(text)) }
+}
+
+/// A file and what there is to say about it; if it can't be read, nothing but why.
+struct Checked {
+    config: Config,
+    check: Option<Check>,
+    unreadable: Option<String>,
+}
+
+impl Checked {
+    fn is_sound(&self) -> bool {
+        self.check.as_ref().is_some_and(|check| check.problems.is_empty())
+    }
+
+    fn values(&self) -> Vec<(&'static ConfigOption, Option<Setting>)> {
+        self.check.as_ref().map(|check| check.settings.values()).unwrap_or_default()
+    }
+
+    fn problems(&self) -> &[Problem] {
+        self.check.as_ref().map_or(&[], |check| &check.problems)
+    }
+
+    fn warnings(&self) -> &[Warning] {
+        self.check.as_ref().map_or(&[], |check| &check.warnings)
+    }
+
+    fn as_text(&self, name: &str) -> String {
+        let mut text = String::new();
+        if let Some(problem) = &self.unreadable {
+            text += &format!("BAD {name}: {problem}\n");
+        }
+        for problem in self.problems() {
+            text += &format!("BAD {problem}\n");
+        }
+        for warning in self.warnings() {
+            text += &format!("WARN {warning}\n");
+        }
+        // With a wrong value in it, nothing is in effect.
+        if self.is_sound() {
+            let row = |(option, value): (&'static ConfigOption, Option<Setting>)| {
+                vec![option.key.to_string(), shown(value.as_ref()), self.origin(option)]
+            };
+            text += &output::table(&["option", "value", "from"], self.values().into_iter().map(row).collect());
+        }
+        let verdict = if self.is_sound() { "ok" } else { "bad" };
+        let problems = self.problems().len() + usize::from(self.unreadable.is_some());
+        let (problems, warnings) = (count(problems as u64, "error"), count(self.warnings().len() as u64, "warning"));
+        text + &format!("{name}: {verdict}: {problems}, {warnings}\n")
+    }
+
+    fn origin(&self, option: &ConfigOption) -> String {
+        let Some(given) = self.config.get(option) else { return "default".into() };
+        let line = given.place.line.map_or_else(String::new, |line| format!("line {line}"));
+        match given.key == option.key {
+            true => line,
+            false => format!("{line}, {}", given.key),
+        }
+    }
+
+    fn as_json(&self, name: &str) -> Value {
+        let unreadable =
+            self.unreadable.iter().map(|problem| json!({"problem": problem, "key": null, "value": null, "line": null}));
+        let problems = self.problems().iter().map(|problem| {
+            let Problem { key, value, place, text, .. } = problem;
+            json!({"problem": text, "key": key, "value": value, "line": place.line})
+        });
+        let warnings = self.warnings().iter().map(|warning| {
+            let Warning { kind, key, place: Place { line, .. }, text, .. } = warning;
+            json!({"kind": kind.name(), "warning": text, "key": key, "line": line})
+        });
+        let values = self.values().into_iter().map(|(option, value)| {
+            let given = self.config.get(option);
+            json!({
+                "key": option.key,
+                "value": value.map(|value| value.to_string()),
+                "given": given.as_ref().map(|given| given.text),
+                "givenAs": given.as_ref().map(|given| given.key),
+                "line": given.as_ref().and_then(|given| given.place.line),
+            })
+        });
+        json!({
+            "file": name,
+            "sound": self.is_sound(),
+            "errors": unreadable.chain(problems).collect::<Vec<_>>(),
+            "warnings": warnings.collect::<Vec<_>>(),
+            "values": if self.is_sound() { values.collect::<Vec<_>>() } else { Vec::new() },
+        })
+    }
+}
+
+fn shown(value: Option<&Setting>) -> String {
+    value.map_or_else(|| "-".to_string(), Setting::to_string)
+}
+
+fn catalogue_as_text() -> String {
+    let row = |option: &&ConfigOption| {
+        let default = shown(option.default_value().as_ref());
+        vec![option.key.into(), option.kind.name().into(), default, option.user.to_string(), option.sentence.into()]
+    };
+    output::table(&["option", "type", "default", "user", "meaning"], CATALOGUE.iter().map(row).collect())
+}
+
+fn catalogue_as_json() -> Value {
+    let options = CATALOGUE.iter().map(|option| {
+        let older = option.older.iter().map(|older| json!({"key": older.key, "deprecated": older.deprecated}));
+        json!({
+            "key": option.key,
+            "olderKeys": older.collect::<Vec<_>>(),
+            "type": option.kind.name(),
+            "allowed": option.kind.allowed(),
+            "default": option.default_value().map(|value| value.to_string()),
+            "user": option.user.to_string(),
+            "group": option.group,
+            "meaning": option.sentence,
+        })
+    });
+    options.collect()
+}

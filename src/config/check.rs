@@ -1,0 +1,205 @@
+//! From texts to settings: every value is read and checked, and everything that is wrong is said at once.
+
+use super::finding::{Problem, Warning, WarningKind};
+use super::{CheckpointMode, Config, ConfigOption, FlinkDuration, Given, Place, Settings, StorageKind};
+use super::{catalogue, unknown};
+use crate::error::{Error, ErrorKind, Result};
+
+/// All there is to say about a configuration.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// What is in effect; where a value is wrong, the default.
+    pub settings: Settings,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// What to look at.
+    pub warnings: Vec<Warning>,
+}
+
+impl Config {
+    /// The settings, and what to look at. The error names every value that is wrong.
+    pub fn settings(&self) -> Result<(Settings, Vec<Warning>)> {
+        let Check { settings, problems, warnings } = self.check();
+        refuse(&problems)?;
+        Ok((settings, warnings))
+    }
+
+    /// The settings as far as they can be had, with everything that is wrong.
+    pub fn check(&self) -> Check {
+        let (mut settings, mut problems) = (Settings::default(), Vec::new());
+        settings.take(&mut |option| {
+            let given = self.get(option)?;
+            let parsed = option.kind.parse(given.text);
+            parsed.map_err(|text| problems.push(problem(given.key, given.text, text, given.place))).ok()
+        });
+        let mut warnings = self.read_warnings().to_vec();
+        warnings.extend(self.spelling_warnings());
+        warnings.extend(adjustments(&settings));
+        settings.settle();
+        // A value that can't be read has been replaced by its default: whether that goes with the others says nothing.
+        if problems.is_empty() {
+            problems.extend(settings.problems());
+        }
+        warnings.extend(settings.ineffective());
+        let mut check = Check { settings, problems, warnings };
+        self.locate(&mut check);
+        check
+    }
+
+    /// What was found in settings speaks of options: here it learns how and where they are given.
+    fn locate(&self, check: &mut Check) {
+        for problem in check.problems.iter_mut() {
+            if let Some(given) = self.given_as(&problem.key) {
+                (problem.key, problem.value) = (given.key.to_string(), given.text.to_string());
+                problem.place = given.place;
+            }
+        }
+        for warning in check.warnings.iter_mut().filter(|warning| warning.place == Place::default()) {
+            if let Some(given) = self.given_as(&warning.key) {
+                (warning.key, warning.place) = (given.key.to_string(), given.place);
+            }
+        }
+        let line = |place: &Place| place.line.unwrap_or(u64::MAX);
+        check.problems.sort_by_key(|problem| line(&problem.place));
+        check.warnings.sort_by_key(|warning| line(&warning.place));
+    }
+
+    fn given_as(&self, key: &str) -> Option<Given<'_>> {
+        let own = catalogue::CATALOGUE.iter().find(|option| option.key == key)?;
+        self.get(own)
+    }
+
+    fn spelling_warnings(&self) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        for option in catalogue::CATALOGUE {
+            let mut spellings = self.spellings(option);
+            let Some(used) = spellings.next() else { continue };
+            let mut warn = |kind, key: &str, place, text| {
+                warnings.push(Warning { kind, key: key.to_string(), place, text });
+            };
+            if option.deprecates(used.key) {
+                warn(WarningKind::Deprecated, used.key, used.place, format!("deprecated: write {}", option.key));
+            }
+            // A key that falls back on another option's says nothing when both are given: each has its own.
+            for unused in spellings.filter(|given| option.deprecates(given.key)) {
+                let text = format!("not used for {}: {} counts", option.key, used.key);
+                warn(WarningKind::Overridden, unused.key, unused.place, text);
+            }
+        }
+        for (key, _) in self.iter().filter(|(key, _)| unknown::is_unknown(key)) {
+            let place = self.given(key).map(|given| given.place).unwrap_or_default();
+            let text = match unknown::nearest(key) {
+                Some(near) => format!("no such option: is {near} meant?"),
+                None => "no such option".to_string(),
+            };
+            warnings.push(Warning { kind: WarningKind::Unknown, key: key.to_string(), place, text });
+        }
+        warnings
+    }
+}
+
+/// What [`Settings::settle`] will change.
+fn adjustments(settings: &Settings) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let mut warn = |option: &ConfigOption, text: &str| warnings.push(warning(WarningKind::Adjusted, option, text));
+    if settings.num_retained == 0 {
+        warn(&catalogue::NUM_RETAINED, "below 1, so that 1 is used");
+    }
+    if settings.max_space_amplification.is_some_and(|most| most.is_nan() || most < 1.0) {
+        warn(&catalogue::MAX_SPACE_AMPLIFICATION, "below 1 or NaN, so that nothing is written anew to save space");
+    }
+    warnings
+}
+
+impl Settings {
+    /// Whether every value is in its range, and goes with the others. The error names all that is wrong.
+    pub fn validate(&self) -> Result<()> {
+        refuse(&self.problems())
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut settled = self.clone();
+        settled.settle();
+        for ((option, value), (_, used)) in self.values().into_iter().zip(settled.values()) {
+            let Some(value) = value else { continue };
+            let text = match option.kind.check(&value) {
+                Err(text) => text,
+                Ok(()) if used.as_ref() == Some(&value) => continue,
+                Ok(()) => {
+                    let used = used.map_or_else(|| "none".to_string(), |used| used.to_string());
+                    format!("allowed: {used}, as which it would be used")
+                }
+            };
+            problems.push(problem(option.key, &value.to_string(), text, Place::default()));
+        }
+        let mut refuse = |option: &ConfigOption, value: String, text: String| {
+            problems.push(problem(option.key, &value, text, Place::default()));
+        };
+        if self.storage == StorageKind::FileSystem && self.checkpoint_dir.is_none() {
+            let text = format!("needs {}, which isn't given", catalogue::CHECKPOINT_DIR.key);
+            refuse(&catalogue::STORAGE, "filesystem".into(), text);
+        }
+        let backlog = self.interval_during_backlog.unwrap_or_default();
+        if let Some(interval) = self.interval.filter(|interval| backlog < *interval && !backlog.is_zero()) {
+            let text = format!(
+                "allowed: 0 (none), or a duration from {} ({}) up",
+                FlinkDuration(interval),
+                catalogue::INTERVAL.key
+            );
+            refuse(&catalogue::INTERVAL_DURING_BACKLOG, FlinkDuration(backlog).to_string(), text);
+        }
+        let exactly_once = self.mode == CheckpointMode::ExactlyOnce;
+        if self.unaligned.enabled && exactly_once && self.max_concurrent_checkpoints > 1 {
+            let text = format!("allowed: 1, with {}=true", catalogue::UNALIGNED_ENABLED.key);
+            refuse(&catalogue::MAX_CONCURRENT_CHECKPOINTS, self.max_concurrent_checkpoints.to_string(), text);
+        }
+        if self.segment_buffer > self.write_memory {
+            let text = format!("allowed: at most {} ({})", self.write_memory, catalogue::WRITE_MEMORY.key);
+            refuse(&catalogue::SEGMENT_BUFFER, self.segment_buffer.to_string(), text);
+        }
+        problems
+    }
+
+    /// What is switched on, but for lack of something else does nothing.
+    fn ineffective(&self) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        let mut warn = |option: &ConfigOption, text: String| {
+            warnings.push(warning(WarningKind::Ineffective, option, &text));
+        };
+        let in_memory = match self.storage {
+            StorageKind::Unset => self.checkpoint_dir.is_none(),
+            StorageKind::JobManager => true,
+            _ => false,
+        };
+        if self.file_merging_enabled && in_memory {
+            let text = format!("has no effect without files: set {}", catalogue::CHECKPOINT_DIR.key);
+            warn(&catalogue::FILE_MERGING_ENABLED, text);
+        }
+        if self.unaligned.enabled && self.mode == CheckpointMode::AtLeastOnce {
+            let text = format!("has no effect with {}=AT_LEAST_ONCE", catalogue::MODE.key);
+            warn(&catalogue::UNALIGNED_ENABLED, text);
+        }
+        if self.checkpoints_during_recovery && !self.unaligned.recover_output_on_downstream {
+            let text = format!("has no effect without {}", catalogue::UNALIGNED_RECOVER_OUTPUT.key);
+            warn(&catalogue::CHECKPOINTS_DURING_RECOVERY, text);
+        }
+        warnings
+    }
+}
+
+fn problem(key: &str, value: &str, text: String, place: Place) -> Problem {
+    Problem { key: key.to_string(), value: value.to_string(), place, text }
+}
+
+fn warning(kind: WarningKind, option: &ConfigOption, text: &str) -> Warning {
+    Warning { kind, key: option.key.to_string(), place: Place::default(), text: text.to_string() }
+}
+
+fn refuse(problems: &[Problem]) -> Result<()> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let texts = problems.iter().map(Problem::to_string).collect::<Vec<_>>();
+    Err(Error::new(ErrorKind::Invalid, texts.join("; ")))
+}

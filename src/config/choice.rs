@@ -1,0 +1,108 @@
+//! The values of options that allow a few names only.
+
+use serde::{Deserialize, Serialize};
+
+/// An enum with the names by which Flink calls its values.
+macro_rules! choice {
+    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $(
+                $(#[$variant_meta])*
+                #[serde(rename = $text)]
+                $variant,
+            )*
+        }
+
+        impl $name {
+            /// Flink's names, in order.
+            pub const NAMES: &'static [&'static str] = &[$($text),*];
+
+            /// Flink's name.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                }
+            }
+
+            pub(super) fn named(name: &str) -> Option<Self> {
+                match name {
+                    $($text => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+choice! {
+    /// How often a record counts.
+    CheckpointMode {
+        /// Once, whatever fails.
+        #[default]
+        ExactlyOnce = "EXACTLY_ONCE",
+        /// Once or more often.
+        AtLeastOnce = "AT_LEAST_ONCE",
+    }
+}
+
+choice! {
+    /// What happens to a job's retained checkpoints when the job ends.
+    Retention {
+        /// They are deleted when the job is cancelled, and kept when it fails.
+        DeleteOnCancellation = "DELETE_ON_CANCELLATION",
+        /// They are kept.
+        RetainOnCancellation = "RETAIN_ON_CANCELLATION",
+        /// They are deleted.
+        #[default]
+        NoExternalized = "NO_EXTERNALIZED_CHECKPOINTS",
+    }
+}
+
+choice! {
+    /// Who owns the checkpoint that a job was restored from.
+    ClaimMode {
+        /// The job: it deletes it when it is no longer needed.
+        Claim = "CLAIM",
+        /// Whoever made it: the job's first checkpoint is complete without it.
+        #[default]
+        NoClaim = "NO_CLAIM",
+        /// Whoever made it, but the job builds on it until nothing of it is used any more.
+        Legacy = "LEGACY",
+    }
+}
+
+/// Where checkpoints go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum StorageKind {
+    /// Nothing is given: to the checkpoint directory if there is one, else to the job manager.
+    #[default]
+    Unset,
+    /// To the job manager's memory.
+    JobManager,
+    /// To the checkpoint directory.
+    FileSystem,
+    /// Where a factory of this name says.
+    Other(String),
+}
+
+impl StorageKind {
+    pub(super) fn named(name: &str) -> Self {
+        match name.to_ascii_lowercase().as_str() {
+            "jobmanager" => Self::JobManager,
+            "filesystem" => Self::FileSystem,
+            _ => Self::Other(name.to_string()),
+        }
+    }
+
+    /// As it is configured; `None` if it isn't.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Unset => None,
+            Self::JobManager => Some("jobmanager"),
+            Self::FileSystem => Some("filesystem"),
+            Self::Other(name) => Some(name),
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The options: defaults, older keys and which of them counts, ranges, and what is said about a wrong value.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use drystone::config::{
+    CATALOGUE, CheckpointMode, ClaimMode, Config, Kind, MemorySize, Retention, Settings, StorageKind, User, Value,
+    WarningKind, catalogue,
+};
+use proptest::prelude::*;
+
+fn config(pairs: &[(&str, &str)]) -> Config {
+    Config::from_map(pairs.iter().copied())
+}
+
+fn settings(pairs: &[(&str, &str)]) -> Settings {
+    config(pairs).settings().unwrap().0
+}
+
+fn refused(pairs: &[(&str, &str)]) -> String {
+    config(pairs).settings().unwrap_err().to_string()
+}
+
+/// A value of each type that isn't the default.
+fn another(kind: Kind) -> (&'static str, Value) {
+    match kind {
+        Kind::Bool => ("TRUE", Value::Bool(true)),
+        Kind::Int { max: 6, .. } => ("+5", Value::Int(5)),
+        Kind::Int { .. } => ("007", Value::Int(7)),
+        Kind::Float { .. } => ("15e-1f", Value::Float(1.5)),
+        Kind::Memory { .. } => (" 77 KB ", Value::Memory(MemorySize(77 << 10))),
+        Kind::Bytes { .. } => ("70000", Value::Memory(MemorySize(70_000))),
+        Kind::Duration { .. } => ("PT7S", Value::Duration("7 s".parse().unwrap())),
+        Kind::OneOf(names) => ("", Value::Text(names[1].into())),
+        Kind::Text => ("x.Factory", Value::Text("x.Factory".into())),
+        Kind::Path => ("s3://b/x", Value::Text("s3://b/x".into())),
+        _ => ("/a,/b", Value::Paths(vec!["/a".into(), "/b".into()])),
+    }
+}
+
+#[test]
+fn keys_are_unique_and_sentences_are_sentences() {
+    let mut seen = HashSet::new();
+    for option in CATALOGUE {
+        assert!(seen.insert(option.key), "{} is declared twice", option.key);
+        assert!(option.sentence.ends_with('.') && !option.sentence.contains('|'), "{}", option.key);
+        assert_eq!(option.key.starts_with("drystone."), option.group == "Drystone's own", "{}", option.key);
+    }
+    for family in ["execution.checkpointing.file-merging.", "execution.state-recovery.", "drystone."] {
+        assert!(CATALOGUE.iter().filter(|option| option.key.starts_with(family)).count() >= 6);
+    }
+}
+
+#[test]
+fn every_default_is_a_value_that_is_allowed() {
+    for option in CATALOGUE {
+        let Some(text) = option.default else { continue };
+        let value = option.kind.parse(text).unwrap_or_else(|e| panic!("{}: {e}", option.key));
+        assert_eq!(option.default_value(), Some(value.clone()));
+        // And one that can be written down again.
+        assert_eq!(option.kind.parse(&value.to_string()).unwrap(), value, "{}", option.key);
+    }
+}
+
+#[test]
+fn every_option_has_a_field() {
+    let keys: Vec<_> = Settings::default().values().iter().map(|(option, _)| option.key).collect();
+    assert_eq!(keys, CATALOGUE.iter().map(|option| option.key).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_spelling_reaches_its_field() {
+    for option in CATALOGUE {
+        let (mut text, value) = another(option.kind);
+        let lower;
+        if let Kind::OneOf(names) = option.kind {
+            lower = names[1].to_lowercase();
+            text = &lower;
+        }
+        for key in option.keys() {
+            // What the value needs beside it.
+            let needs = [("execution.checkpointing.dir", "/needed"), ("drystone.segment-buffer", "0")];
+            let mut pairs: Vec<_> = needs.into_iter().filter(|(needed, _)| *needed != option.key).collect();
+            pairs.push((key, text));
+            let (settings, warnings) = config(&pairs).settings().unwrap_or_else(|e| panic!("{key}: {e}"));
+            let found = settings.values().into_iter().find(|(o, _)| o.key == option.key).unwrap().1;
+            assert_eq!(found, Some(value.clone()), "{key}={text}");
+            let deprecated = option.older.iter().any(|older| older.deprecated && older.key == key);
+            let kinds: Vec<_> = warnings.iter().filter(|w| w.key == key).map(|w| w.kind).collect();
+            assert_eq!(kinds.contains(&WarningKind::Deprecated), deprecated, "{key}: {warnings:?}");
+        }
+    }
+}
+
+#[test]
+fn the_first_spelling_that_is_there_counts() {
+    for option in CATALOGUE.iter().filter(|option| !option.older.is_empty()) {
+        let keys: Vec<_> = option.keys().collect();
+        for first in 0..keys.len() {
+            let config = Config::from_map(keys[first..].iter().map(|key| (*key, format!("value of {key}"))));
+            let given = config.get(option).unwrap();
+            assert_eq!((given.key, given.text), (keys[first], format!("value of {}", keys[first]).as_str()));
+        }
+        assert!(Config::default().get(option).is_none());
+    }
+    let both = config(&[("execution.checkpointing.dir", "/new"), ("state.checkpoints.dir", "/old")]);
+    let (settings, warnings) = both.settings().unwrap();
+    assert_eq!(settings.checkpoint_dir.as_deref(), Some("/new"));
+    assert_eq!(warnings.len(), 1);
+    assert_eq!(warnings[0].kind, WarningKind::Overridden);
+    let text = warnings[0].to_string();
+    assert!(
+        text.starts_with("state.checkpoints.dir: ") && text.contains("execution.checkpointing.dir counts"),
+        "{text}"
+    );
+}
+
+#[test]
+fn local_backup_follows_local_recovery_until_it_has_a_value() {
+    let from_local = ("execution.state-recovery.from-local", "true");
+    assert!(settings(&[from_local]).local_backup_enabled);
+    let own = ("execution.checkpointing.local-backup.enabled", "false");
+    let (settings, warnings) = config(&[from_local, own]).settings().unwrap();
+    assert!(!settings.local_backup_enabled && settings.recovery.from_local);
+    assert_eq!(warnings, []);
+}
+
+#[test]
+fn nothing_given_is_flinks_defaults() {
+    let (settings, warnings) = Config::default().settings().unwrap();
+    assert_eq!(settings, Settings::default());
+    assert_eq!(warnings, []);
+    settings.validate().unwrap();
+    assert!(!settings.file_merging_enabled && !settings.across_checkpoint_boundary && !settings.pool_blocking);
+    assert_eq!(settings.max_file_size, MemorySize(32 << 20));
+    assert_eq!(settings.space_floor(), MemorySize(32 << 20));
+    assert_eq!((settings.max_subtasks_per_file, settings.max_space_amplification), (None, Some(2.0)));
+    assert_eq!((settings.storage.clone(), settings.num_retained), (StorageKind::Unset, 1));
+    assert_eq!(settings.data_inline_threshold, MemorySize(20 << 10));
+    // 4096 is given, but a buffer holds at least what may go inline.
+    assert_eq!(settings.write_buffer_size, MemorySize(20 << 10));
+    assert_eq!((settings.interval, settings.timeout), (None, Duration::from_secs(600)));
+    assert_eq!((settings.mode, settings.retention), (CheckpointMode::ExactlyOnce, Retention::NoExternalized));
+    assert_eq!(settings.recovery.claim_mode, ClaimMode::NoClaim);
+    assert_eq!(settings.recovery.without_channel_state_checkpoint_id, None);
+    assert_eq!((settings.seal_linger, settings.metadata_version), (Duration::from_millis(50), 4));
+}
+
+#[test]
+fn values_are_written_as_java_reads_them() {
+    let amplification = "execution.checkpointing.file-merging.max-space-amplification";
+    for (text, most) in [
+        ("2", Some(2.0)),
+        ("2f", Some(2.0)),
+        (" 2.5D\t", Some(2.5)),
+        ("1e1", Some(10.0)),
+        ("+1.", Some(1.0)),
+        ("1", Some(1.0)),
+        (".5", None),
+        ("0.999", None),
+        ("-Infinity", None),
+        ("NaN", None),
+        ("Infinity", None),
+    ] {
+        assert_eq!(settings(&[(amplification, text)]).max_space_amplification, most, "{text}");
+    }
+    for text in ["", "nan", "inf", "infinity", "2 f", "2ff", "f", "1e", "1_0", "0x1p3", "e1", "."] {
+        assert!(refused(&[(amplification, text)]).contains(&format!("{amplification}={text}: allowed: ")), "{text}");
+    }
+    for text in ["true", "True", "tRUE"] {
+        assert!(settings(&[(catalogue::INCREMENTAL.key, text)]).incremental);
+    }
+    for text in ["", " true", "true ", "yes", "1", "on"] {
+        assert!(refused(&[(catalogue::INCREMENTAL.key, text)]).ends_with("allowed: true or false"));
+    }
+    for text in ["", " 1", "1.0", "0x1", "1_0", "2147483648", "-2147483649", "one", "9999999999999999999999"] {
+        assert!(refused(&[(catalogue::NUM_RETAINED.key, text)]).contains("allowed: a whole number"), "{text}");
+    }
+}
+
+#[test]
+fn a_wrong_value_is_named_with_its_key_and_what_is_allowed() {
+    for (key, value, allowed) in [
+        ("execution.checkpointing.file-merging.max-file-size", "0", "a size above 0"),
+        ("execution.checkpointing.file-merging.max-file-size", "-1", "as in 32mb"),
+        ("execution.checkpointing.file-merging.max-subtasks-per-file", "0", "from 1 up"),
+        ("execution.checkpointing.data-inline-threshold", "1048577", "from 0 bytes to 1 mb"),
+        ("state.backend.fs.memory-threshold", "2mb", "from 0 bytes to 1 mb"),
+        ("execution.checkpointing.write-buffer-size", "-2", "from -1 to 2147483647"),
+        ("execution.checkpointing.write-buffer-size", "4kb", "without a unit"),
+        ("execution.checkpointing.storage", "", "a text that isn't empty"),
+        ("execution.checkpointing.dir", "", "a path that isn't empty"),
+        ("execution.checkpointing.interval", "9", "0 (off), or a duration from 10 ms up"),
+        ("execution.checkpointing.interval-during-backlog", "9 ms", "0 (off), or a duration from 10 ms up"),
+        ("execution.checkpointing.timeout", "0", "a duration from 10 ms up"),
+        ("execution.checkpointing.min-pause", "-1 s", "ISO-8601"),
+        ("execution.checkpointing.max-concurrent-checkpoints", "0", "from 1 up"),
+        ("execution.checkpointing.tolerable-failed-checkpoints", "-1", "from 0 up"),
+        ("execution.checkpointing.mode", "exactly-once", "EXACTLY_ONCE, AT_LEAST_ONCE"),
+        ("execution.checkpointing.externalized-checkpoint-retention", "x", "RETAIN_ON_CANCELLATION"),
+        ("execution.state-recovery.claim-mode", "mine", "CLAIM, NO_CLAIM, LEGACY"),
+        ("execution.state-recovery.without-channel-state.checkpoint-id", "-2", "from -1 up"),
+        ("drystone.metadata-version", "3", "from 4 to 6"),
+        ("drystone.metadata-version", "7", "from 4 to 6"),
+        ("drystone.upload.concurrency", "0", "from 1 up"),
+        ("drystone.fold.write-amplification", "-0.1", "from 0 up"),
+        ("drystone.fold.write-amplification", "NaN", "from 0 up"),
+    ] {
+        let error = refused(&[(key, value)]);
+        assert!(error.contains(&format!("{key}={value}: ")) && error.contains(allowed), "{error}");
+        assert!(error.contains("allowed: "), "{error}");
+    }
+}
+
+#[test]
+fn values_must_go_with_each_other() {
+    let interval = ("execution.checkpointing.interval", "1 min");
+    for (pairs, problem) in [
+        (
+            vec![("execution.checkpointing.storage", "FileSystem")],
+            "storage=FileSystem: needs execution.checkpointing.dir",
+        ),
+        (
+            vec![interval, ("execution.checkpointing.interval-during-backlog", "59 s")],
+            "backlog=59 s: allowed: 0 (none), or a duration from 1 min (execution.checkpointing.interval) up",
+        ),
+        (
+            vec![
+                ("execution.checkpointing.unaligned", "true"),
+                ("execution.checkpointing.max-concurrent-checkpoints", "2"),
+            ],
+            "max-concurrent-checkpoints=2: allowed: 1, with execution.checkpointing.unaligned.enabled=true",
+        ),
+        (vec![("drystone.write-memory", "1mb")], "segment-buffer=8 mb: allowed: at most 1 mb (drystone.write-memory)"),
+    ] {
+        let error = refused(&pairs);
+        assert!(error.contains(problem), "{error}");
+    }
+    for longer in ["0", "1 min", "1 h"] {
+        settings(&[interval, ("execution.checkpointing.interval-during-backlog", longer)]);
+    }
+    // Records don't count once: barriers never overtake them, and nothing is refused.
+    let many = [
+        ("execution.checkpointing.unaligned.enabled", "true"),
+        ("execution.checkpointing.max-concurrent-checkpoints", "2"),
+        ("execution.checkpointing.mode", "at_least_once"),
+    ];
+    let warnings = config(&many).settings().unwrap().1;
+    assert_eq!(warnings.iter().map(|w| w.kind).collect::<Vec<_>>(), [WarningKind::Ineffective]);
+}
+
+#[test]
+fn what_is_in_effect_may_differ_from_what_is_given() {
+    let (retained, warnings) = config(&[("state.checkpoints.num-retained", "-3")]).settings().unwrap();
+    assert_eq!(retained.num_retained, 1);
+    let adjusted: Vec<_> = warnings.iter().filter(|w| w.kind == WarningKind::Adjusted).collect();
+    assert_eq!(adjusted.len(), 1);
+    assert!(adjusted[0].to_string().starts_with("state.checkpoints.num-retained: below 1"));
+
+    assert_eq!(settings(&[("execution.checkpointing.interval", "0")]).interval, None);
+    let buffer = ("execution.checkpointing.write-buffer-size", "50000");
+    assert_eq!(settings(&[buffer]).write_buffer_size, MemorySize(50_000));
+    let threshold = ("execution.checkpointing.data-inline-threshold", "1mb");
+    assert_eq!(settings(&[buffer, threshold]).write_buffer_size, MemorySize(1 << 20));
+    let none = [("execution.checkpointing.write-buffer-size", "-1"), (threshold.0, "0")];
+    assert_eq!(settings(&none).write_buffer_size, MemorySize(0));
+
+    let merging = ("execution.checkpointing.file-merging.enabled", "true");
+    for (storage, ineffective) in [("jobmanager", true), ("x.Factory", false)] {
+        let (_, warnings) = config(&[merging, ("execution.checkpointing.storage", storage)]).settings().unwrap();
+        assert_eq!(!warnings.is_empty(), ineffective, "{storage}: {warnings:?}");
+    }
+    let recovery = config(&[("execution.checkpointing.during-recovery.enabled", "true")]).settings().unwrap().1;
+    assert_eq!(recovery[0].kind, WarningKind::Ineffective);
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once() {
+    let pairs = [("execution.checkpointing.timeout", "1"), ("drystone.read.concurrency", "x"), ("drystone.typo", "1")];
+    let check = config(&pairs).check();
+    assert_eq!(check.problems.iter().map(|p| p.key.as_str()).collect::<Vec<_>>(), [pairs[0].0, pairs[1].0]);
+    assert_eq!(check.settings, Settings::default());
+    assert_eq!(check.warnings.len(), 1);
+    let error = refused(&pairs);
+    assert!(error.contains("timeout=1: ") && error.contains("; drystone.read.concurrency=x: "), "{error}");
+}
+
+#[test]
+fn settings_made_by_hand_are_checked_too() {
+    let good = Settings::default();
+    for (settings, problem) in [
+        (Settings { max_file_size: MemorySize(0), ..good.clone() }, "max-file-size=0 bytes: allowed: a size above 0"),
+        (Settings { metadata_version: 9, ..good.clone() }, "drystone.metadata-version=9: allowed: "),
+        (Settings { timeout: Duration::from_millis(1), ..good.clone() }, "timeout=1 ms: allowed: "),
+        (Settings { storage: StorageKind::FileSystem, ..good.clone() }, "needs execution.checkpointing.dir"),
+        (Settings { num_retained: 0, ..good.clone() }, "num-retained=0: allowed: 1, as which it would be used"),
+        (Settings { interval: Some(Duration::ZERO), ..good.clone() }, "interval=0 ms: allowed: none, as which"),
+        (Settings { write_buffer_size: MemorySize(1), ..good.clone() }, "write-buffer-size=1 bytes: allowed: 20 kb"),
+        (Settings { max_space_amplification: Some(0.5), ..good.clone() }, "amplification=0.5: allowed: none"),
+        (Settings { fold_write_amplification: f64::NAN, ..good.clone() }, "write-amplification=NaN: allowed: "),
+    ] {
+        let error = settings.validate().unwrap_err().to_string();
+        assert!(error.contains(problem), "{error}");
+    }
+}
+
+#[test]
+fn settings_travel_as_json() {
+    let made = settings(&[("execution.checkpointing.dir", "/x"), ("execution.state-recovery.claim-mode", "claim")]);
+    let text = serde_json::to_string(&made).unwrap();
+    assert!(text.contains("\"max_file_size\":\"32 mb\"") && text.contains("\"claim_mode\":\"CLAIM\""), "{text}");
+    assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), made);
+    assert_eq!(serde_json::from_str::<Settings>("{}").unwrap(), Settings::default());
+    assert!(serde_json::from_str::<Settings>("{\"max_fil_size\":\"1mb\"}").is_err());
+}
+
+#[test]
+fn an_option_is_found_by_any_of_its_keys() {
+    assert_eq!(catalogue::find("state.backend.fs.checkpointdir").unwrap().key, "execution.checkpointing.dir");
+    // A key of its own comes before the same key as another one's.
+    let found = catalogue::find("execution.state-recovery.from-local").unwrap();
+    assert_eq!((found.key, found.user), ("execution.state-recovery.from-local", User::Storage));
+    assert!(catalogue::find("parallelism.default").is_none());
+}
+
+proptest! {
+    #[test]
+    fn no_value_panics(index in 0..CATALOGUE.len(), text in ".{0,30}") {
+        let config = Config::from_map([(CATALOGUE[index].key, text)]);
+        let _ = config.settings();
+    }
+
+    #[test]
+    fn what_is_accepted_can_be_given_again(index in 0..CATALOGUE.len(), number in any::<i64>(), unit in "[a-z]{0,2}") {
+        let option = CATALOGUE[index];
+        if let Ok(value) = option.kind.parse(&format!("{number}{unit}")) {
+            prop_assert_eq!(option.kind.parse(&value.to_string()).unwrap(), value);
+        }
+    }
+}
