@@ -49,6 +49,56 @@ pub struct KeyGroupRange {
     pub count: u32,
 }
 
+impl KeyGroupRange {
+    /// No key group.
+    pub const EMPTY: Self = Self { start: 0, count: 0 };
+
+    /// The key groups of one subtask, as Flink assigns them: neighbours, and as even as whole numbers can be.
+    ///
+    /// `None` where there is no such subtask: `index` isn't below `parallelism`, or that is more than `max_parallelism`,
+    /// the number of all key groups.
+    ///
+    /// ```
+    /// use drystone::id::KeyGroupRange;
+    /// assert_eq!(KeyGroupRange::of_subtask(1, 3, 128), Some(KeyGroupRange { start: 43, count: 43 }));
+    /// assert_eq!(KeyGroupRange::of_subtask(3, 3, 128), None);
+    /// ```
+    pub fn of_subtask(index: u32, parallelism: u32, max_parallelism: u32) -> Option<Self> {
+        if index >= parallelism || parallelism > max_parallelism {
+            return None;
+        }
+        // Rounded up: a key group that two shares meet in belongs to the first of them.
+        let share = |index: u64| (index * u64::from(max_parallelism)).div_ceil(u64::from(parallelism)) as u32;
+        let (start, end) = (share(u64::from(index)), share(u64::from(index) + 1));
+        Some(Self { start, count: end - start })
+    }
+
+    /// The key group after the last.
+    pub fn end(self) -> u64 {
+        u64::from(self.start) + u64::from(self.count)
+    }
+
+    /// No key group at all?
+    pub fn is_empty(self) -> bool {
+        self.count == 0
+    }
+
+    /// Is the key group one of them?
+    pub fn contains(self, key_group: u32) -> bool {
+        (u64::from(self.start)..self.end()).contains(&u64::from(key_group))
+    }
+
+    /// The key groups of both; [`EMPTY`](Self::EMPTY) where there are none.
+    pub fn intersection(self, other: Self) -> Self {
+        let (start, end) = (self.start.max(other.start), self.end().min(other.end()));
+        match end.checked_sub(u64::from(start)) {
+            // No longer than either of them, so it fits.
+            Some(count @ 1..) => Self { start, count: count as u32 },
+            _ => Self::EMPTY,
+        }
+    }
+}
+
 /// What makes a physical file's name unguessable, and its segments' ids unique.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileToken(pub u64);
@@ -173,6 +223,13 @@ impl fmt::Debug for CheckpointId {
 impl fmt::Debug for FileToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "FileToken({self})")
+    }
+}
+
+impl fmt::Display for KeyGroupRange {
+    /// As `3..7`, without the last.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{}", self.start, self.end())
     }
 }
 

@@ -2,20 +2,36 @@
 //!
 //! `checkpoint` loads the metadata, `state` says which byte ranges of which files its streams are, `plan` turns ranges
 //! into few reads, `fetch` carries them out within a memory bound, `stream` reads a single handle.
+//! `restore` is for the tasks of a new run: `select` picks the handles that one of them needs (`task`), `part` the bytes of
+//! each, `task_read` reads them all with one plan, and `restored` is the outcome for those who want it whole.
 //! Nothing here writes, and nothing here decides what lives.
 
 mod checkpoint;
 mod fetch;
 mod moved;
+mod part;
 mod plan;
+mod restore;
+mod restored;
+mod select;
 mod state;
 mod stream;
+mod task;
+mod task_read;
 mod totals;
 
 pub use checkpoint::{Checkpoint, METADATA_BYTES_MAX};
 pub use fetch::{Fetched, Fetches, fetches};
 pub use moved::suggest_rebase;
+pub use part::{KeyGroupOffsets, StreamPart, Take};
 pub use plan::{Fetch, Piece, ReadLimits, Wanted, plan};
+pub use restore::Restore;
+pub use restored::{Restored, RestoredPart};
 pub use state::{Content, State, StateFile, StateStream};
 pub use stream::{HandleStream, open_handle};
+pub use task::{
+    ChannelRestore, Finished, KeyedRestore, KeyedState, OperatorRestore, Partition, StateRestore, StreamNumber,
+    TaskRestore, TaskStream,
+};
+pub use task_read::{RestoreCounts, RestoredPiece, TaskRead};
 pub use totals::Totals;

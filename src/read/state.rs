@@ -67,7 +67,25 @@ impl Content {
 /// Bytes of all streams together: Flink's own sums are signed. So no sum of lengths overflows.
 const STATE_BYTES_MAX: u64 = i64::MAX as u64;
 
+/// The length of a file that the metadata doesn't say, until the store is asked.
+const UNMEASURED: u64 = u64::MAX;
+
 impl StateStream {
+    /// The number of the file whose length is yet to be found.
+    pub(super) fn unmeasured(&self) -> Option<usize> {
+        match &self.content {
+            Content::File(wanted) if wanted.length == UNMEASURED => Some(wanted.file),
+            _ => None,
+        }
+    }
+
+    /// The file is so long.
+    pub(super) fn measured(&mut self, size: u64) {
+        if let Content::File(wanted) = &mut self.content {
+            wanted.length = size;
+        }
+    }
+
     /// Adds its length to `total`, as far as that goes.
     fn counted(self, total: &mut u64) -> Result<Self> {
         let size = self.content.size();
@@ -103,75 +121,24 @@ impl State {
     /// As [`of`](Self::of), but goes on after an error: the streams without those that can't be, and the errors, which
     /// don't repeat the place.
     pub async fn collect(stores: &Stores, checkpoint: &Checkpoint) -> (Self, Vec<(Place, Error)>) {
-        let mut state = Self::default();
-        let mut numbers: BTreeMap<FlinkPath, usize> = BTreeMap::new();
-        let (mut handles, mut refused) = (Vec::new(), Vec::new());
+        let (mut handles, mut refused, mut streams) = (Vec::new(), Vec::new(), Vec::new());
         checkpoint.decoded.metadata.visit_streams(|place, handle| handles.push((place.clone(), handle)));
+        let mut resolver = Resolver::new(stores, checkpoint);
         let mut bytes_total = 0;
         for (place, handle) in handles {
-            let stream = Self::stream(stores, checkpoint, place.clone(), handle, &mut numbers, &mut state.files).await;
+            let mut stream = resolver.stream(place.clone(), handle);
+            if let Ok(found) = &mut stream
+                && let Some(file) = found.unmeasured()
+                && let Err(error) = resolver.files[file].location.size().await.map(|size| found.measured(size))
+            {
+                stream = Err(error);
+            }
             match stream.and_then(|stream| stream.counted(&mut bytes_total)) {
-                Ok(stream) => state.streams.push(stream),
+                Ok(stream) => streams.push(stream),
                 Err(error) => refused.push((place, error)),
             }
         }
-        (state, refused)
-    }
-
-    async fn stream(
-        stores: &Stores,
-        checkpoint: &Checkpoint,
-        place: Place,
-        handle: &StreamHandle,
-        numbers: &mut BTreeMap<FlinkPath, usize>,
-        files: &mut Vec<StateFile>,
-    ) -> Result<StateStream> {
-        let id_of = |text: &JavaString| text.to_text().parse::<SegmentId>().ok();
-        let (name, range, id, scope) = match handle {
-            StreamHandle::Inline(inline) => {
-                let (scope, id) = (place.part.scope(), id_of(&inline.name));
-                return Ok(StateStream { place, content: Content::Inline(inline.clone()), whole: false, id, scope });
-            }
-            StreamHandle::EmptySegment | StreamHandle::KeyGroups(_) => {
-                let scope = place.part.scope();
-                return Ok(StateStream { place, content: Content::Placeholder, whole: false, id: None, scope });
-            }
-            StreamHandle::File(file) => (FlinkPath::parse(&file.path.to_text()), None, None, place.part.scope()),
-            StreamHandle::Relative(file) => {
-                (checkpoint.directory.name().join(&file.path.to_text()), None, None, place.part.scope())
-            }
-            StreamHandle::Segment(segment) => {
-                let name = FlinkPath::parse(&segment.path.to_text());
-                (name, Some((segment.offset, segment.size)), id_of(&segment.id), segment.scope)
-            }
-        };
-        // What no file can be called was never written; that a store can't be opened says nothing of the checkpoint.
-        let name = name.and_then(|name| name.key().map(|_| name));
-        let name = name.map_err(|error| Error::new(ErrorKind::Damaged, error.one_line()))?;
-        if name.file_name().is_none() {
-            return Err(Error::new(ErrorKind::Damaged, format!("{name} is a store's root, not a file")));
-        }
-        let number = match numbers.get(&name) {
-            Some(&number) => number,
-            None => {
-                let location = stores.locate(&name)?;
-                files.push(StateFile { name: name.clone(), location });
-                numbers.insert(name, files.len() - 1);
-                files.len() - 1
-            }
-        };
-        let (offset, length) = match range {
-            Some(range) => range,
-            None => match handle.size() {
-                Some(size) => (0, size),
-                None => (0, files[number].location.size().await?),
-            },
-        };
-        offset.checked_add(length).ok_or_else(|| {
-            Error::new(ErrorKind::Damaged, format!("{length} bytes from offset {offset} end beyond any file"))
-        })?;
-        let content = Content::File(Wanted { file: number, offset, length });
-        Ok(StateStream { place, content, whole: range.is_none(), id, scope })
+        (Self { files: resolver.files, streams }, refused)
     }
 
     /// Bytes of each file that some stream names, each counted once, by the file's number.
@@ -202,5 +169,67 @@ impl State {
             *file = merged;
         }
         ranges
+    }
+}
+
+/// Finds where handles point to, without asking a store.
+pub(super) struct Resolver<'a> {
+    stores: &'a Stores,
+    checkpoint: &'a Checkpoint,
+    numbers: BTreeMap<FlinkPath, usize>,
+    /// The files that were named so far.
+    pub(super) files: Vec<StateFile>,
+}
+
+impl<'a> Resolver<'a> {
+    pub(super) fn new(stores: &'a Stores, checkpoint: &'a Checkpoint) -> Self {
+        Self { stores, checkpoint, numbers: BTreeMap::new(), files: Vec::new() }
+    }
+
+    /// The stream of an innermost handle; it may be [`unmeasured`](StateStream::unmeasured).
+    pub(super) fn stream(&mut self, place: Place, handle: &StreamHandle) -> Result<StateStream> {
+        let id_of = |text: &JavaString| text.to_text().parse::<SegmentId>().ok();
+        let (name, range, id, scope) = match handle {
+            StreamHandle::Inline(inline) => {
+                let (scope, id) = (place.part.scope(), id_of(&inline.name));
+                return Ok(StateStream { place, content: Content::Inline(inline.clone()), whole: false, id, scope });
+            }
+            StreamHandle::EmptySegment | StreamHandle::KeyGroups(_) => {
+                let scope = place.part.scope();
+                return Ok(StateStream { place, content: Content::Placeholder, whole: false, id: None, scope });
+            }
+            StreamHandle::File(file) => (FlinkPath::parse(&file.path.to_text()), None, None, place.part.scope()),
+            StreamHandle::Relative(file) => {
+                (self.checkpoint.directory.name().join(&file.path.to_text()), None, None, place.part.scope())
+            }
+            StreamHandle::Segment(segment) => {
+                let name = FlinkPath::parse(&segment.path.to_text());
+                (name, Some((segment.offset, segment.size)), id_of(&segment.id), segment.scope)
+            }
+        };
+        let file = self.file(name)?;
+        let (offset, length) = range.unwrap_or((0, handle.size().unwrap_or(UNMEASURED)));
+        offset.checked_add(length).ok_or_else(|| {
+            Error::new(ErrorKind::Damaged, format!("{length} bytes from offset {offset} end beyond any file"))
+        })?;
+        let content = Content::File(Wanted { file, offset, length });
+        Ok(StateStream { place, content, whole: range.is_none(), id, scope })
+    }
+
+    /// The number of a file.
+    fn file(&mut self, name: Result<FlinkPath>) -> Result<usize> {
+        // What no file can be called was never written; that a store can't be opened says nothing of the checkpoint.
+        let name = name.and_then(|name| name.key().map(|_| name));
+        let name = name.map_err(|error| Error::new(ErrorKind::Damaged, error.one_line()))?;
+        if name.file_name().is_none() {
+            return Err(Error::new(ErrorKind::Damaged, format!("{name} is a store's root, not a file")));
+        }
+        if let Some(&number) = self.numbers.get(&name) {
+            return Ok(number);
+        }
+        let location = self.stores.locate(&name)?;
+        self.files.push(StateFile { name: name.clone(), location });
+        self.numbers.insert(name, self.files.len() - 1);
+        Ok(self.files.len() - 1)
     }
 }

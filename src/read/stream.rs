@@ -121,7 +121,8 @@ pub(crate) fn wrong_length(named: u64, actual: u64) -> Error {
     Error::new(ErrorKind::Damaged, format!("the file has {actual} bytes, its handle says {named}"))
 }
 
-fn check(id: Option<SegmentId>, crc32c: u32) -> Result<()> {
+/// Compares a checksum with the one that the handle carries, if it does.
+pub(super) fn check(id: Option<SegmentId>, crc32c: u32) -> Result<()> {
     match id {
         Some(id) if id.crc32c != crc32c => Err(Error::new(
             ErrorKind::Damaged,

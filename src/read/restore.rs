@@ -1,0 +1,115 @@
+//! A checkpoint to restore from: what each task of a new run has to read of it.
+
+use std::sync::Arc;
+
+use super::select::Selection;
+use super::task::TaskRestore;
+use super::{Checkpoint, ReadLimits};
+use crate::error::{Error, ErrorKind, Result};
+use crate::handle::Operator;
+use crate::id::{KeyGroupRange, OperatorId, Subtask};
+use crate::store::{FlinkPath, Stores};
+
+/// A checkpoint or savepoint to restore from. Cheap to clone.
+///
+/// Asked for a task, it picks the handles that the task needs; no request is made for that, and none for any other
+/// task's state. The parallelism may be another than that of the checkpoint:
+///
+/// * *Keyed state* goes by key groups, which are assigned as Flink does it
+///   ([`KeyGroupRange::of_subtask`]). Each task gets the handles that hold any of its key groups.
+/// * *Operator state* at the same parallelism stays with its subtask, but for what Flink shares out even then. At
+///   another parallelism each task gets the handles of all subtasks, and has to share the partitions out by their modes:
+///   see [`OperatorRestore`](super::OperatorRestore).
+/// * *Channel state* can be restored at the same parallelism only. It also needs the operators on both ends of a channel
+///   at the parallelism that they had, which only the caller can know.
+#[derive(Clone, Debug)]
+pub struct Restore {
+    stores: Stores,
+    checkpoint: Arc<Checkpoint>,
+    limits: ReadLimits,
+}
+
+impl Restore {
+    /// Loads a checkpoint's metadata, from its directory or its `_metadata` file.
+    ///
+    /// # Errors
+    /// As for [`Checkpoint::load`].
+    pub async fn open(stores: &Stores, path: &FlinkPath, limits: ReadLimits) -> Result<Self> {
+        let checkpoint = Checkpoint::load(stores, path).await?;
+        Ok(Self::of(stores.clone(), Arc::new(checkpoint), limits))
+    }
+
+    /// Of a checkpoint that is loaded.
+    pub fn of(stores: Stores, checkpoint: Arc<Checkpoint>, limits: ReadLimits) -> Self {
+        Self { stores, checkpoint, limits }
+    }
+
+    /// The checkpoint.
+    pub fn checkpoint(&self) -> &Arc<Checkpoint> {
+        &self.checkpoint
+    }
+
+    /// The operators whose state it holds.
+    pub fn operators(&self) -> &[Operator] {
+        &self.checkpoint.decoded.metadata.operators
+    }
+
+    /// Does it hold the operator? One that it doesn't, because it is new in the job, starts empty, and only the caller
+    /// can know that this is meant.
+    pub fn has_operator(&self, operator: OperatorId) -> bool {
+        self.operators().iter().any(|o| o.id == operator)
+    }
+
+    /// What subtask `subtask` of now `parallelism` needs of the operator's state.
+    ///
+    /// # Errors
+    /// `NotFound`: the checkpoint doesn't hold the operator; see [`has_operator`](Self::has_operator).
+    /// `Invalid`: there can be no such subtask. `Unsupported`: the parallelism is another, and there is channel state.
+    /// `Damaged`: the metadata can't be right. Others: a file's store can't be opened.
+    pub fn task(&self, operator: OperatorId, subtask: u32, parallelism: u32) -> Result<TaskRestore> {
+        let found = self.operator(operator)?;
+        let range = KeyGroupRange::of_subtask(subtask, parallelism, found.max_parallelism).ok_or_else(|| {
+            let message = format!(
+                "operator {operator}: there can be no subtask {subtask} at parallelism={parallelism}, because \
+                 {} key groups are shared out; allowed are subtasks below the parallelism, and a parallelism of at most \
+                 that",
+                found.max_parallelism
+            );
+            Error::new(ErrorKind::Invalid, message)
+        })?;
+        let subtask = Subtask { operator, index: subtask, parallelism };
+        let mut selection = Selection::new(&self.stores, &self.checkpoint, found, range);
+        selection.keyed()?;
+        selection.operator_state(subtask)?;
+        selection.channels(subtask)?;
+        Ok(selection.task(Some(subtask), self.checkpoint.clone(), self.limits))
+    }
+
+    /// What holds any of these key groups of the operator; no operator state and no channel state.
+    ///
+    /// # Errors
+    /// As for [`task`](Self::task); `Invalid` if the operator has no such key groups.
+    pub fn key_groups(&self, operator: OperatorId, range: KeyGroupRange) -> Result<TaskRestore> {
+        let found = self.operator(operator)?;
+        if range.end() > u64::from(found.max_parallelism) {
+            let message =
+                format!("operator {operator}: no key groups {range}, it has {} of them", found.max_parallelism);
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        let mut selection = Selection::new(&self.stores, &self.checkpoint, found, range);
+        selection.keyed()?;
+        Ok(selection.task(None, self.checkpoint.clone(), self.limits))
+    }
+
+    fn operator(&self, operator: OperatorId) -> Result<&Operator> {
+        self.operators().iter().find(|o| o.id == operator).ok_or_else(|| {
+            let message = format!(
+                "checkpoint {} at {} holds no state of operator {operator}, but of {} others",
+                self.checkpoint.decoded.metadata.checkpoint_id,
+                self.checkpoint.directory.real(),
+                self.operators().len()
+            );
+            Error::new(ErrorKind::NotFound, message)
+        })
+    }
+}
