@@ -13,7 +13,7 @@ const MODULES: &[(&str, &[&str], bool)] = &[
     ("metrics", &[], false),
     ("handle", &["id"], false),
     ("protocol", &["handle", "id"], false),
-    ("ledger", &["error", "handle", "id", "protocol"], false),
+    ("ledger", &["config", "error", "handle", "id", "protocol"], false),
     ("format", &["error", "handle", "id"], false),
     ("store", &["error", "id", "metrics"], true),
     ("write", &["error", "format", "handle", "id", "store"], true),
@@ -21,7 +21,7 @@ const MODULES: &[(&str, &[&str], bool)] = &[
     ("worker", &["error", "format", "handle", "id", "metrics", "protocol", "store", "write"], true),
     (
         "coordinator",
-        &["error", "format", "handle", "id", "ledger", "metrics", "protocol", "read", "store", "write"],
+        &["config", "error", "format", "handle", "id", "ledger", "metrics", "protocol", "read", "store", "write"],
         true,
     ),
     ("verify", &["error", "format", "handle", "id", "read", "store"], true),

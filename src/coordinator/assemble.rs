@@ -1,13 +1,14 @@
 //! From what the subtasks acknowledged to the metadata of a checkpoint.
 
 use super::books::Draft;
+use crate::config::Retention;
 use crate::error::Result;
 use crate::format::{Properties, PropertiesKind};
 use crate::handle::{
     ChannelHandle, CheckpointMetadata, Operator, OperatorSubtasks, StreamHandle, SubtaskEntry, SubtaskState,
 };
 use crate::id::CheckpointId;
-use crate::ledger::{JobEnd, Retention};
+use crate::ledger::JobEnd;
 use crate::protocol::OperatorSpec;
 
 /// The first version that has channel state of several channels in one handle.
@@ -61,11 +62,11 @@ fn has_merged_channels(state: &SubtaskState) -> bool {
 fn properties(retention: Retention) -> Properties {
     Properties {
         kind: PropertiesKind::Checkpoint,
-        discard_cancelled: retention.discards(JobEnd::Cancelled),
-        discard_failed: retention.discards(JobEnd::Failed),
-        discard_finished: retention.discards(JobEnd::Finished),
+        discard_cancelled: JobEnd::Cancelled.discards(retention),
+        discard_failed: JobEnd::Failed.discards(retention),
+        discard_finished: JobEnd::Finished.discards(retention),
         discard_subsumed: true,
-        discard_suspended: retention.discards(JobEnd::Suspended),
+        discard_suspended: JobEnd::Suspended.discards(retention),
         forced: false,
         unclaimed: false,
     }

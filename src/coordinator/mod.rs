@@ -17,9 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use crate::ledger::{Acknowledged, JobEnd, Retention, SpaceUsage};
+pub use crate::ledger::{Acknowledged, JobEnd, SpaceUsage};
 pub use commit::Completed;
-pub use restore::ClaimMode;
 pub use rewrite::Rewritten;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -275,7 +274,7 @@ impl Coordinator {
         };
         self.perform(effects);
         self.shared.reaper.settle(&self.shared).await?;
-        if self.shared.settings.ledger.retention.discards(end) && self.books().ledger.latest().is_none() {
+        if end.discards(self.shared.settings.ledger.retention) && self.books().ledger.latest().is_none() {
             self.shared.clear().await?;
         }
         Ok(())

@@ -6,22 +6,11 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::{Coordinator, parents};
+use crate::config::ClaimMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::CheckpointId;
 use crate::read::{Checkpoint, State};
 use crate::store::FlinkPath;
-
-/// What a restored checkpoint is to the job (`execution.state-recovery.claim-mode`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ClaimMode {
-    /// It becomes the job's own: its files may be named again, and go when nothing names them.
-    Claim,
-    /// It stays whose it is: read once, never deleted, and no later checkpoint names its files.
-    #[default]
-    NoClaim,
-    /// It stays whose it is and is never deleted, but later checkpoints may name its files.
-    Legacy,
-}
 
 impl Coordinator {
     /// Starts the job from the checkpoint at `path`, a checkpoint's directory or its `_metadata`. Numbers go on from
@@ -51,7 +40,7 @@ impl Coordinator {
         let lengths = lengths(&state, self.shared.settings.read.requests_max).await?;
         let mut books = self.books();
         let books = &mut *books;
-        self_refuse(books.ledger.next_checkpoint(), id)?;
+        refuse_late_number(books.ledger.next_checkpoint(), id)?;
         for directory in parents(state.files.iter().map(|file| file.name.clone())).into_keys() {
             if !directory.is_within(self.shared.directory.root().name()) {
                 books.claimed.insert(directory);
@@ -64,11 +53,11 @@ impl Coordinator {
     }
 
     fn refuse_late(&self, id: CheckpointId) -> Result<()> {
-        self_refuse(self.books().ledger.next_checkpoint(), id)
+        refuse_late_number(self.books().ledger.next_checkpoint(), id)
     }
 }
 
-fn self_refuse(next: CheckpointId, id: CheckpointId) -> Result<()> {
+fn refuse_late_number(next: CheckpointId, id: CheckpointId) -> Result<()> {
     if id >= next {
         return Ok(());
     }

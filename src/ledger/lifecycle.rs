@@ -218,7 +218,7 @@ impl Ledger {
         if !dead.is_empty() {
             effects.push(Effect::Delete(dead));
         }
-        if self.settings.retention.discards(end) {
+        if end.discards(self.settings.retention) {
             let completed: Vec<_> = self.completed().collect();
             effects.extend(completed.into_iter().filter_map(|id| self.discard(id)));
         }

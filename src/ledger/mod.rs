@@ -23,9 +23,10 @@ use std::sync::Arc;
 
 pub use plan::{Choice, FileUse, Outlook, SpacePolicy, plan};
 pub use registry::Named;
-pub use retention::{JobEnd, Retention};
+pub use retention::JobEnd;
 pub use space::SpaceUsage;
 
+use crate::config::Retention;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CheckpointId, Subtask};
 use crate::protocol::RewritePlan;

@@ -1,16 +1,6 @@
 //! What becomes of a job's checkpoints when it ends.
 
-/// What becomes of checkpoints when the job ends (`execution.checkpointing.externalized-checkpoint-retention`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Retention {
-    /// None outlives the job.
-    #[default]
-    Never,
-    /// They stay when the job fails.
-    OnFailure,
-    /// They stay when the job fails, is cancelled or is suspended.
-    OnCancellation,
-}
+use crate::config::Retention;
 
 /// How a job has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +15,13 @@ pub enum JobEnd {
     Suspended,
 }
 
-impl Retention {
+impl JobEnd {
     /// Are the checkpoints to be discarded at this end?
-    pub fn discards(self, end: JobEnd) -> bool {
-        match (self, end) {
-            (_, JobEnd::Finished) | (Retention::Never, _) => true,
-            (Retention::OnFailure, JobEnd::Cancelled | JobEnd::Suspended) => true,
-            (Retention::OnFailure, JobEnd::Failed) | (Retention::OnCancellation, _) => false,
+    pub fn discards(self, retention: Retention) -> bool {
+        match (retention, self) {
+            (_, JobEnd::Finished) | (Retention::NoExternalized, _) => true,
+            (Retention::DeleteOnCancellation, JobEnd::Cancelled | JobEnd::Suspended) => true,
+            (Retention::DeleteOnCancellation, JobEnd::Failed) | (Retention::RetainOnCancellation, _) => false,
         }
     }
 }
