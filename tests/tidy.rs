@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module of the library, what it may use, and whether it may do I/O. The order is that of the layers.
-const MODULES: [(&str, &[&str], bool); 12] = [
+const MODULES: [(&str, &[&str], bool); 13] = [
     ("id", &[], false),
     ("error", &[], false),
     ("config", &["error"], false),
@@ -19,6 +19,7 @@ const MODULES: [(&str, &[&str], bool); 12] = [
     ("verify", &["error", "format", "handle", "id", "read", "store"], true),
     ("repack", &["error", "format", "handle", "id", "read", "store", "verify", "write"], true),
     ("inspect", &["error", "format", "handle", "id", "read", "store", "write"], true),
+    ("worker", &["error", "handle", "id", "protocol", "store", "write"], true),
 ];
 
 /// Crates that have one home: named in no other module of the library.
