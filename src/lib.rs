@@ -14,6 +14,7 @@ pub mod read;
 pub mod repack;
 pub mod store;
 pub mod verify;
+pub mod worker;
 pub mod write;
 
 pub use error::{Error, ErrorKind, FormatError, Result};

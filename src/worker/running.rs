@@ -1,0 +1,207 @@
+//! One checkpoint at one worker, from the first snapshot that begins to its end.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use futures::future::try_join;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::Inner;
+use super::group::Group;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{CheckpointId, FileToken, Scope, Subtask};
+use crate::protocol::{RewritePlan, Trigger};
+use crate::store::FlinkPath;
+use crate::write::{FileNaming, FilePool, InlineBudget, SealedFile};
+
+pub(super) struct Running {
+    pub(super) checkpoint: CheckpointId,
+    pub(super) epoch: u64,
+    pub(super) plan: RewritePlan,
+    pub(super) claimed: Vec<FlinkPath>,
+    pub(super) inline: Arc<InlineBudget>,
+    exclusive: FilePool,
+    shared: FilePool,
+    linger: Duration,
+    /// Why nobody will get anything.
+    aborted: OnceLock<String>,
+    /// Never held across an await, nor while another lock is taken.
+    group: Mutex<Group>,
+    /// Told when the group is complete, a linger time is over, or the checkpoint is aborted.
+    changed: Notify,
+}
+
+impl Running {
+    pub(super) fn new(worker: &Inner, trigger: &Trigger, group: Group) -> Result<Self> {
+        let Trigger { checkpoint, epoch, plan, claimed } = trigger;
+        let claimed = claimed.iter().map(|path| FlinkPath::parse(path).map_err(|e| e.context("claimed directory")));
+        let settings = worker.settings;
+        let inline = Arc::new(InlineBudget::new(FileToken((worker.tokens)()), &settings.write));
+        let pool = |directory| {
+            let (attempt, checkpoint, worker_name) = (*epoch, *checkpoint, worker.name.clone());
+            let naming = FileNaming { directory, attempt, worker: worker_name, checkpoint };
+            let (tokens, bounds) = (worker.tokens.clone(), worker.bounds.clone());
+            FilePool::sharing(naming, settings.write, tokens, inline.clone(), bounds)
+        };
+        Ok(Self {
+            checkpoint: *checkpoint,
+            epoch: *epoch,
+            plan: plan.clone(),
+            claimed: claimed.collect::<Result<_>>()?,
+            exclusive: pool(worker.directory.checkpoint(*checkpoint)?),
+            shared: pool(worker.directory.shared().clone()),
+            inline,
+            linger: settings.linger,
+            aborted: OnceLock::new(),
+            group: Mutex::new(group),
+            changed: Notify::new(),
+        })
+    }
+
+    pub(super) fn pool(&self, scope: Scope) -> &FilePool {
+        match scope {
+            Scope::Exclusive => &self.exclusive,
+            Scope::Shared => &self.shared,
+        }
+    }
+
+    pub(super) fn forget(&self, subtask: Subtask) {
+        self.change_group(|group| group.forget(subtask));
+    }
+
+    /// Seals the files when nobody is waited for any more.
+    fn change_group(&self, change: impl FnOnce(&mut Group)) {
+        let (was_complete, is_complete) = {
+            let mut group = self.group();
+            let was_complete = group.is_complete();
+            change(&mut group);
+            (was_complete, group.is_complete())
+        };
+        if is_complete && !was_complete {
+            // Where no task can be started, those who wait for the files have them sealed.
+            if Handle::try_current().is_ok() {
+                self.seal_open();
+            }
+            self.changed.notify_waiters();
+        }
+    }
+
+    fn seal_open(&self) {
+        self.exclusive.seal_open();
+        self.shared.seal_open();
+    }
+
+    /// Seals all now.
+    pub(super) async fn seal(&self) -> Result<()> {
+        try_join(self.exclusive.seal(), self.shared.seal()).await.map(drop)
+    }
+
+    /// Nothing more is written.
+    pub(super) fn close(&self, reason: &str) {
+        self.exclusive.close(reason);
+        self.shared.close(reason);
+    }
+
+    /// Nothing more is written, and nobody needs wait.
+    pub(super) fn abort(&self, reason: &str) {
+        self.aborted.get_or_init(|| reason.to_string());
+        self.close(reason);
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until these files are durable, and has them sealed when the group is complete or has taken too long.
+    pub(super) async fn durable(
+        &self,
+        exclusive: &BTreeSet<FileToken>,
+        shared: &BTreeSet<FileToken>,
+    ) -> Result<(Vec<SealedFile>, Vec<SealedFile>)> {
+        let mut files = std::pin::pin!(try_join(self.exclusive.wait(exclusive), self.shared.wait(shared)));
+        let _waiting = Waiting::new(self);
+        loop {
+            // Registered before the look, so that no change falls in between.
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if let Some(reason) = self.aborted.get() {
+                return Err(Error::new(ErrorKind::Conflict, reason.clone()));
+            }
+            let (is_complete, linger_until) = {
+                let group = self.group();
+                (group.is_complete(), group.linger_until())
+            };
+            if is_complete {
+                self.seal_open();
+            }
+            tokio::select! {
+                biased;
+                files = &mut files => return files,
+                () = changed => {}
+                deadline = until(linger_until) => {
+                    if self.group().is_over(deadline) {
+                        self.seal_open();
+                    }
+                }
+            }
+        }
+    }
+
+    fn group(&self) -> MutexGuard<'_, Group> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// For ever, where there is no deadline.
+async fn until(deadline: Option<Instant>) -> Instant {
+    match deadline {
+        Some(deadline) => {
+            tokio::time::sleep_until(deadline).await;
+            deadline
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// One who waits for files.
+struct Waiting<'a>(&'a Running);
+
+impl<'a> Waiting<'a> {
+    fn new(running: &'a Running) -> Self {
+        let mut group = running.group();
+        // No clock is asked when nothing has to be waited for.
+        let deadline = (!group.is_complete()).then(|| tokio::time::sleep(running.linger).deadline());
+        group.wait(deadline);
+        drop(group);
+        Self(running)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.group().stop_waiting();
+    }
+}
+
+/// A subtask's part in a checkpoint. Dropped, nobody waits for it any more.
+pub(super) struct Participation {
+    pub(super) running: Arc<Running>,
+    subtask: Subtask,
+}
+
+impl Participation {
+    pub(super) fn new(running: Arc<Running>, subtask: Subtask) -> Self {
+        running.group().enter(subtask);
+        Self { running, subtask }
+    }
+
+    pub(super) fn subtask(&self) -> Subtask {
+        self.subtask
+    }
+}
+
+impl Drop for Participation {
+    fn drop(&mut self) {
+        self.running.change_group(|group| group.leave(self.subtask));
+    }
+}
