@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod protocol;
 pub mod read;
 pub mod repack;
+pub mod storage;
 pub mod store;
 pub mod verify;
 pub mod worker;

@@ -24,6 +24,11 @@ const MODULES: &[(&str, &[&str], bool)] = &[
         &["config", "error", "format", "handle", "id", "ledger", "metrics", "protocol", "read", "store", "write"],
         true,
     ),
+    (
+        "storage",
+        &["config", "coordinator", "error", "id", "ledger", "protocol", "read", "store", "worker", "write"],
+        true,
+    ),
     ("verify", &["error", "format", "handle", "id", "read", "store"], true),
     ("repack", &["error", "format", "handle", "id", "read", "store", "verify", "write"], true),
     ("inspect", &["error", "format", "handle", "id", "read", "store", "write"], true),

@@ -20,6 +20,9 @@ mod stores;
 mod upload;
 
 pub use job_directory::JobDirectory;
+/// What a store has to be, to be handed in ready made.
+pub use object_store::ObjectStore;
+
 pub use listing::{Directory, Listed};
 pub use location::Location;
 pub use path::FlinkPath;

@@ -1,0 +1,200 @@
+//! The way in: from settings to workers, coordinators and restores.
+
+use std::sync::Arc;
+
+use crate::config::{Config, Settings, StorageKind};
+use crate::coordinator::{Coordinator, CoordinatorSettings};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::JobId;
+use crate::ledger::{LedgerSettings, SpacePolicy};
+use crate::protocol::OperatorSpec;
+use crate::read::{ReadLimits, Restore};
+use crate::store::{FlinkPath, JobDirectory, ObjectStore, Stores};
+use crate::worker::{Worker, WorkerSettings};
+use crate::write::{PoolMode, Tokens, WriteSettings};
+
+/// A checkpoint directory, and how it is used. Cheap to clone.
+///
+/// Opening makes no request and starts no task; neither does anything made from it before it is asked to.
+///
+/// ```
+/// use drystone::config::Config;
+/// use drystone::storage::Storage;
+/// let config = Config::from_map([("execution.checkpointing.dir", "file:///tmp/checkpoints")]);
+/// let storage = Storage::open(&config)?;
+/// # let _ = storage;
+/// # Ok::<(), drystone::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Storage {
+    stores: Stores,
+    directory: FlinkPath,
+    settings: Settings,
+    tokens: Tokens,
+}
+
+impl Storage {
+    /// Opens the directory that `execution.checkpointing.dir` names. Credentials come from the environment.
+    ///
+    /// # Errors
+    /// `Invalid`: a setting is wrong, or no directory is given. `Unsupported`: another storage is asked for, or this
+    /// build has no such store.
+    pub fn open(config: &Config) -> Result<Self> {
+        let (settings, warnings) = config.settings()?;
+        for warning in warnings {
+            tracing::warn!(%warning, "configuration");
+        }
+        let Some(directory) = &settings.checkpoint_dir else {
+            let message = "execution.checkpointing.dir is not set: say where checkpoints go, as in file:///checkpoints";
+            return Err(Error::new(ErrorKind::Invalid, message));
+        };
+        let directory = FlinkPath::parse(directory).map_err(|e| e.context("execution.checkpointing.dir"))?;
+        Self::of(Stores::new(), directory, settings)
+    }
+
+    /// Opens a directory of a store that the caller has made. `path` says what the directory is called in handles; the
+    /// store's keys are the whole path after the authority.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn open_on(store: Arc<dyn ObjectStore>, path: &FlinkPath, config: &Config) -> Result<Self> {
+        let (settings, _) = config.settings()?;
+        Self::of(Stores::new().with_store(path, store), path.clone(), settings)
+    }
+
+    /// Opens a directory with stores and settings that the caller has made.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn of(stores: Stores, directory: FlinkPath, settings: Settings) -> Result<Self> {
+        settings.validate()?;
+        if let StorageKind::JobManager | StorageKind::Other(_) = &settings.storage {
+            let name = settings.storage.name().unwrap_or_default();
+            let message =
+                format!("execution.checkpointing.storage={name} is not this storage: give filesystem, or nothing");
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        stores.locate(&directory)?;
+        Ok(Self { stores, directory, settings, tokens: Arc::new(rand::random::<u64>) })
+    }
+
+    /// Takes what makes names unguessable from elsewhere, so that a run can be repeated.
+    pub fn with_tokens(mut self, tokens: Tokens) -> Self {
+        self.tokens = tokens;
+        self
+    }
+
+    /// What one process writes for a job. `name` tells its files from those of the job's other processes.
+    ///
+    /// # Errors
+    /// `Invalid`: the directory can't hold the job's.
+    pub fn worker(&self, job: JobId, name: &str) -> Result<Worker> {
+        Ok(Worker::new(self.job_directory(job)?, name, self.worker_settings(), self.tokens.clone()))
+    }
+
+    /// The one that commits a job's checkpoints, with those that it finds in the job's directory. Lists the directory and
+    /// reads their metadata.
+    ///
+    /// # Errors
+    /// As for [`Coordinator::recover`]; `Invalid`: an operator has more subtasks than key groups, or is given twice.
+    pub async fn coordinator(&self, job: JobId, operators: Vec<OperatorSpec>) -> Result<Coordinator> {
+        check(&operators)?;
+        let directory = self.job_directory(job)?;
+        let settings = self.coordinator_settings();
+        Coordinator::recover(self.stores.clone(), directory, operators, settings, self.tokens.clone()).await
+    }
+
+    /// Loads a checkpoint, to read state from it.
+    ///
+    /// # Errors
+    /// As for [`Restore::open`].
+    pub async fn restore(&self, path: &FlinkPath) -> Result<Restore> {
+        Restore::open(&self.stores, path, self.read_limits()).await
+    }
+
+    /// The stores behind it; they count requests.
+    pub fn stores(&self) -> &Stores {
+        &self.stores
+    }
+
+    /// What is in effect.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Where a job's checkpoints go.
+    ///
+    /// # Errors
+    /// `Invalid`: the directory can't hold the job's.
+    pub fn job_directory(&self, job: JobId) -> Result<JobDirectory> {
+        let directory = self.stores.locate(&self.directory)?;
+        if self.settings.create_subdir { JobDirectory::of_job(&directory, job) } else { JobDirectory::at(directory) }
+    }
+
+    fn write_settings(&self) -> WriteSettings {
+        let settings = &self.settings;
+        let lease_timeout = settings.lease_timeout;
+        WriteSettings {
+            file_bytes_max: settings.max_file_size.0,
+            inline_bytes_max: settings.data_inline_threshold.0,
+            inline_bytes_total_max: settings.inline_total_max.0,
+            buffer_bytes_max: settings.segment_buffer.0,
+            uploads_max: settings.upload_concurrency as usize,
+            mode: if settings.pool_blocking { PoolMode::Blocking { lease_timeout } } else { PoolMode::NonBlocking },
+            subtasks_per_file_max: settings.max_subtasks_per_file,
+            ..WriteSettings::default()
+        }
+    }
+
+    fn worker_settings(&self) -> WorkerSettings {
+        WorkerSettings {
+            write: self.write_settings(),
+            buffered_bytes_total_max: self.settings.write_memory.0,
+            linger: self.settings.seal_linger,
+        }
+    }
+
+    fn read_limits(&self) -> ReadLimits {
+        ReadLimits {
+            memory_bytes_max: self.settings.read_memory.0,
+            requests_max: self.settings.read_concurrency as usize,
+            ..ReadLimits::default()
+        }
+    }
+
+    fn coordinator_settings(&self) -> CoordinatorSettings {
+        let settings = &self.settings;
+        let space = SpacePolicy {
+            amplification_max: settings.max_space_amplification,
+            floor_bytes: settings.space_floor().0,
+            across: settings.across_checkpoint_boundary,
+            fold_ratio_max: settings.fold_write_amplification,
+            file_bytes_max: settings.max_file_size.0,
+        };
+        let ledger = LedgerSettings { retained: settings.num_retained as usize, space, retention: settings.retention };
+        CoordinatorSettings {
+            ledger,
+            metadata_version: settings.metadata_version,
+            file_timeout: settings.commit_file_timeout,
+            deletes_max: if settings.cleaner_parallel { settings.delete_concurrency as usize } else { 1 },
+            delete_retries: settings.delete_retries,
+            write: WriteSettings { inline_bytes_max: 0, ..self.write_settings() },
+            read: self.read_limits(),
+        }
+    }
+}
+
+fn check(operators: &[OperatorSpec]) -> Result<()> {
+    for (number, spec) in operators.iter().enumerate() {
+        let OperatorSpec { id, parallelism, max_parallelism, .. } = spec;
+        if parallelism > max_parallelism {
+            let message =
+                format!("operator {id} has parallelism={parallelism} above max parallelism={max_parallelism}");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        if operators[..number].iter().any(|before| before.id == *id) {
+            return Err(Error::new(ErrorKind::Invalid, format!("operator {id} is given twice")));
+        }
+    }
+    Ok(())
+}
