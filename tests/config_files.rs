@@ -1,5 +1,7 @@
 //! Configuration files: YAML as Flink 2 reads it, the line format of Flink 1, and keys that nobody knows.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use drystone::config::{Config, MemorySize, Settings, WarningKind};
 use proptest::prelude::*;
 
