@@ -1,5 +1,7 @@
 //! The options: defaults, older keys and which of them counts, ranges, and what is said about a wrong value.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -281,6 +283,10 @@ fn all_that_is_wrong_is_said_at_once() {
     assert_eq!(check.problems.iter().map(|p| p.key.as_str()).collect::<Vec<_>>(), [pairs[0].0, pairs[1].0]);
     assert_eq!(check.settings, Settings::default());
     assert_eq!(check.warnings.len(), 1);
+    // What doesn't go with a value that can be read is said as well; with one that can't, nothing can be said.
+    let more = [pairs[0], ("execution.checkpointing.storage", "filesystem"), ("drystone.segment-buffer", "1gb")];
+    assert_eq!(config(&more).check().problems.len(), 3);
+    assert_eq!(config(&[more[1], ("execution.checkpointing.dir", "")]).check().problems.len(), 1);
     let error = refused(&pairs);
     assert!(error.contains("timeout=1: ") && error.contains("; drystone.read.concurrency=x: "), "{error}");
 }

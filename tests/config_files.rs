@@ -1,5 +1,7 @@
 //! Configuration files: YAML as Flink 2 reads it, the line format of Flink 1, and keys that nobody knows.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use drystone::config::{Config, MemorySize, Settings, WarningKind};
 use proptest::prelude::*;
 
@@ -50,6 +52,14 @@ fn yaml_is_read_as_flink_reads_it() {
         ("a: !!str 5", vec![("a", "5")]),
         ("a: 0x10", vec![("a", "16")]),
         ("a: '0x10'", vec![("a", "0x10")]),
+        ("a: 0o17", vec![("a", "15")]),
+        ("a: 0x-1", vec![("a", "0x-1")]),
+        ("a: 010", vec![("a", "10")]),
+        ("a: '010'", vec![("a", "010")]),
+        ("a: +1", vec![("a", "1")]),
+        ("a: -0", vec![("a", "0")]),
+        ("a: 99999999999999999999", vec![("a", "99999999999999999999")]),
+        ("a: !!str null", vec![("a", "null")]),
         ("a: 1_000", vec![("a", "1_000")]),
         ("a: yes", vec![("a", "yes")]),
         ("a: 2f", vec![("a", "2f")]),
@@ -72,6 +82,7 @@ fn yaml_is_refused_where_flink_refuses_it() {
         ("b: 1\n\nb: 2", "line 3: b is given in line 1, too; allowed: once"),
         ("x:\n  b: 1\n  b: 2", "line 3: b is given in line 2, too"),
         ("a:", "line 1: a has no value"),
+        ("a: !!null ''", "line 1: a has no value"),
         ("a: 1\nb:\n  c: ~", "line 3: b.c has no value"),
         ("--- {a: 1}\n--- {b: 2}", "line 2: another document begins"),
         ("\na: !foo 5", "line 2: has the tag !foo; allowed: none"),

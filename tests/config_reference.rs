@@ -1,5 +1,7 @@
 //! The reference page is what the catalogue says.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::Path;
 

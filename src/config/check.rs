@@ -16,6 +16,13 @@ pub struct Check {
     pub warnings: Vec<Warning>,
 }
 
+/// A value that doesn't go with another option's.
+struct Conflict {
+    /// The value's, and the other.
+    options: [&'static ConfigOption; 2],
+    problem: Problem,
+}
+
 impl Config {
     /// The settings, and what to look at. The error names every value that is wrong.
     pub fn settings(&self) -> Result<(Settings, Vec<Warning>)> {
@@ -26,20 +33,23 @@ impl Config {
 
     /// The settings as far as they can be had, with everything that is wrong.
     pub fn check(&self) -> Check {
-        let (mut settings, mut problems) = (Settings::default(), Vec::new());
+        let (mut settings, mut problems, mut unread) = (Settings::default(), Vec::new(), Vec::new());
         settings.take(&mut |option| {
             let given = self.get(option)?;
-            let parsed = option.kind.parse(given.text);
-            parsed.map_err(|text| problems.push(problem(given.key, given.text, text, given.place))).ok()
+            let refuse = |text| {
+                problems.push(problem(given.key, given.text, text, given.place.clone()));
+                unread.push(option.key);
+            };
+            option.kind.parse(given.text).map_err(refuse).ok()
         });
         let mut warnings = self.read_warnings().to_vec();
         warnings.extend(self.spelling_warnings());
         warnings.extend(adjustments(&settings));
         settings.settle();
-        // A value that can't be read has been replaced by its default: whether that goes with the others says nothing.
-        if problems.is_empty() {
-            problems.extend(settings.problems());
-        }
+        // Where a value can't be read, whether its default goes with the others says nothing.
+        let conflicts = settings.conflicts().into_iter();
+        let known = conflicts.filter(|conflict| !conflict.options.iter().any(|option| unread.contains(&option.key)));
+        problems.extend(known.map(|conflict| conflict.problem));
         warnings.extend(settings.ineffective());
         let mut check = Check { settings, problems, warnings };
         self.locate(&mut check);
@@ -133,32 +143,39 @@ impl Settings {
             };
             problems.push(problem(option.key, &value.to_string(), text, Place::default()));
         }
-        let mut refuse = |option: &ConfigOption, value: String, text: String| {
-            problems.push(problem(option.key, &value, text, Place::default()));
+        problems.extend(self.conflicts().into_iter().map(|conflict| conflict.problem));
+        problems
+    }
+
+    /// Values that don't go with each other.
+    fn conflicts(&self) -> Vec<Conflict> {
+        let mut conflicts = Vec::new();
+        let mut refuse = |options: [&'static ConfigOption; 2], value: String, text: String| {
+            conflicts.push(Conflict { options, problem: problem(options[0].key, &value, text, Place::default()) });
         };
         if self.storage == StorageKind::FileSystem && self.checkpoint_dir.is_none() {
             let text = format!("needs {}, which isn't given", catalogue::CHECKPOINT_DIR.key);
-            refuse(&catalogue::STORAGE, "filesystem".into(), text);
+            refuse([&catalogue::STORAGE, &catalogue::CHECKPOINT_DIR], "filesystem".into(), text);
         }
         let backlog = self.interval_during_backlog.unwrap_or_default();
         if let Some(interval) = self.interval.filter(|interval| backlog < *interval && !backlog.is_zero()) {
-            let text = format!(
-                "allowed: 0 (none), or a duration from {} ({}) up",
-                FlinkDuration(interval),
-                catalogue::INTERVAL.key
-            );
-            refuse(&catalogue::INTERVAL_DURING_BACKLOG, FlinkDuration(backlog).to_string(), text);
+            let (least, key) = (FlinkDuration(interval), catalogue::INTERVAL.key);
+            let text = format!("allowed: 0 (none), or a duration from {least} ({key}) up");
+            let options = [&catalogue::INTERVAL_DURING_BACKLOG, &catalogue::INTERVAL];
+            refuse(options, FlinkDuration(backlog).to_string(), text);
         }
         let exactly_once = self.mode == CheckpointMode::ExactlyOnce;
         if self.unaligned.enabled && exactly_once && self.max_concurrent_checkpoints > 1 {
             let text = format!("allowed: 1, with {}=true", catalogue::UNALIGNED_ENABLED.key);
-            refuse(&catalogue::MAX_CONCURRENT_CHECKPOINTS, self.max_concurrent_checkpoints.to_string(), text);
+            let options = [&catalogue::MAX_CONCURRENT_CHECKPOINTS, &catalogue::UNALIGNED_ENABLED];
+            refuse(options, self.max_concurrent_checkpoints.to_string(), text);
         }
         if self.segment_buffer > self.write_memory {
             let text = format!("allowed: at most {} ({})", self.write_memory, catalogue::WRITE_MEMORY.key);
-            refuse(&catalogue::SEGMENT_BUFFER, self.segment_buffer.to_string(), text);
+            let options = [&catalogue::SEGMENT_BUFFER, &catalogue::WRITE_MEMORY];
+            refuse(options, self.segment_buffer.to_string(), text);
         }
-        problems
+        conflicts
     }
 
     /// What is switched on, but for lack of something else does nothing.

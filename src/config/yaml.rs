@@ -1,6 +1,6 @@
 //! Flink's `config.yaml`: YAML, nested or flat or both, to keys with dots.
 //!
-//! Read from the parser's events, so that each value keeps its text (`2f`, `007`) and each key its line. As with Flink,
+//! Read from the parser's events, so that each value keeps its text (`2f`, `1e1`) and each key its line. As with Flink,
 //! a list becomes the text `[a, b]`, and of a key that is given both nested and flat the last value counts.
 
 use std::collections::HashMap;
@@ -176,15 +176,23 @@ fn line(span: &Span) -> u64 {
     span.start.line() as u64
 }
 
-/// Plain texts are what YAML's core schema makes of them, where that isn't how our values are written.
+/// Unquoted whole numbers and nothing are what YAML's core schema makes of them. Other texts stay as they are.
 fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Content {
-    if style != ScalarStyle::Plain || tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str")) {
+    let tagged = |name| tag.is_some_and(|tag| tag.is_yaml_core_schema_tag(name));
+    if tagged("null") {
+        return Content::Nothing;
+    }
+    if style != ScalarStyle::Plain || tagged("str") {
         return Content::Text(text.to_string());
     }
+    let unsigned = |digits: &str, base| match digits.starts_with(['+', '-']) {
+        true => None,
+        false => i128::from_str_radix(digits, base).ok(),
+    };
     let whole = match (text.strip_prefix("0x"), text.strip_prefix("0o")) {
-        (Some(digits), _) => u64::from_str_radix(digits, 16).ok(),
-        (_, Some(digits)) => u64::from_str_radix(digits, 8).ok(),
-        _ => None,
+        (Some(digits), _) => unsigned(digits, 16),
+        (_, Some(digits)) => unsigned(digits, 8),
+        _ => text.parse().ok(),
     };
     match (text, whole) {
         ("" | "~" | "null" | "Null" | "NULL", _) => Content::Nothing,

@@ -117,7 +117,7 @@ pub struct TransferArguments {
 }
 
 #[derive(Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct ConfigArguments {
     #[command(subcommand)]
     pub command: Option<ConfigCommand>,
