@@ -51,6 +51,11 @@ impl Checkpoint {
         Ok((directory, bytes))
     }
 
+    /// Its number and where it lies, for an error.
+    pub(super) fn named(&self) -> String {
+        format!("checkpoint {} at {}", self.decoded.metadata.checkpoint_id, self.directory.real())
+    }
+
     /// The job's id, where the directory above says it.
     pub fn job_id(&self) -> Option<JobId> {
         names::parse_job_directory(self.directory.real().parent()?.file_name()?)

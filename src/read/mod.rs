@@ -2,12 +2,14 @@
 //!
 //! `checkpoint` loads the metadata, `state` says which byte ranges of which files its streams are, `plan` turns ranges
 //! into few reads, `fetch` carries them out within a memory bound, `stream` reads a single handle.
-//! `restore` is for the tasks of a new run: `select` picks the handles that one of them needs (`task`), `part` the bytes of
-//! each, `task_read` reads them all with one plan, and `restored` is the outcome for those who want it whole.
+//! `restore` is for the tasks of a new run: `select` picks the handles that one of them needs (`task`), `part` the bytes
+//! of each, `task_read` reads them all with one plan, after `lengths` has looked at files that need it, and `restored` is
+//! the outcome for those who want it whole.
 //! Nothing here writes, and nothing here decides what lives.
 
 mod checkpoint;
 mod fetch;
+mod lengths;
 mod moved;
 mod part;
 mod plan;

@@ -103,12 +103,8 @@ impl Restore {
 
     fn operator(&self, operator: OperatorId) -> Result<&Operator> {
         self.operators().iter().find(|o| o.id == operator).ok_or_else(|| {
-            let message = format!(
-                "checkpoint {} at {} holds no state of operator {operator}, but of {} others",
-                self.checkpoint.decoded.metadata.checkpoint_id,
-                self.checkpoint.directory.real(),
-                self.operators().len()
-            );
+            let (checkpoint, others) = (self.checkpoint.named(), self.operators().len());
+            let message = format!("{checkpoint} holds no state of operator {operator}, but of {others} others");
             Error::new(ErrorKind::NotFound, message)
         })
     }

@@ -339,12 +339,7 @@ impl<'a> Selection<'a> {
     }
 
     fn error_at(&self, at: At, error: Error) -> Error {
-        error.context(format!(
-            "checkpoint {} at {}: {}",
-            self.checkpoint.decoded.metadata.checkpoint_id,
-            self.checkpoint.directory.real(),
-            self.place(at)
-        ))
+        error.context(format!("{}: {}", self.checkpoint.named(), self.place(at)))
     }
 }
 

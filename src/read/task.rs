@@ -9,7 +9,7 @@ use super::task_read::TaskRead;
 use super::{Checkpoint, ReadLimits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{
-    ChangelogMemoryHandle, ChannelHandle, DistributionMode, IncrementalHandle, JavaString, KeyGroupsHandle,
+    ChangelogMemoryHandle, ChannelHandle, DistributionMode, IncrementalHandle, JavaString, KeyGroupsHandle, Place,
     StreamHandle,
 };
 use crate::id::{KeyGroupRange, OperatorId, Subtask};
@@ -237,21 +237,11 @@ impl TaskRestore {
     pub async fn read_all(&self) -> Result<Restored> {
         gather(self.read().await?, self.streams.len()).await
     }
-
-    /// The start of every error's text.
-    pub(super) fn named(&self, state: &StateStream) -> String {
-        format!(
-            "checkpoint {} at {}: {}",
-            self.checkpoint.decoded.metadata.checkpoint_id,
-            self.checkpoint.directory.real(),
-            state.place
-        )
-    }
 }
 
 impl TaskStream {
     /// Whose state it is.
-    pub fn place(&self) -> &crate::handle::Place {
+    pub fn place(&self) -> &Place {
         &self.state.place
     }
 }

@@ -1,16 +1,17 @@
 //! Reads what a task needs: one plan for all its streams, checked, piece by piece.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::{self, Stream, StreamExt, TryStreamExt};
+use futures::stream::{self, Stream, StreamExt};
 
 use super::fetch::{Fetched, Fetches, fetches};
+use super::lengths::{Lengths, describe};
 use super::part::{StreamPart, runs};
 use super::plan::{Wanted, plan};
-use super::state::{Content, StateFile, StateStream};
+use super::state::{Content, StateFile};
 use super::stream::{check, wrong_length};
 use super::task::{StreamNumber, TaskRestore};
 use crate::error::{Error, ErrorKind, Result};
@@ -23,7 +24,8 @@ const CHECKED_WHOLE_BYTES_MAX: u64 = 1 << 20;
 /// A task's state as it is read.
 ///
 /// The pieces of one stream come in order, those of several streams mixed, as they lie in the files. Reads go on side by
-/// side ahead of the caller, within [`memory_bytes_max`](super::ReadLimits::memory_bytes_max); pieces that the caller keeps are the caller's.
+/// side ahead of the caller, within [`memory_bytes_max`](super::ReadLimits::memory_bytes_max) and, of each checked stream,
+/// a piece that waits for the checksum; pieces that the caller keeps are the caller's.
 ///
 /// A checksum is that of a whole segment. Where a task needs a smaller part than half of it, and the segment is longer
 /// than 1 MB, only the part is read and it can't be checked; the same holds for what stock Flink wrote, which has no
@@ -91,7 +93,7 @@ struct Reading {
 
 impl TaskRead {
     pub(super) async fn open(task: &TaskRestore, numbers: Vec<StreamNumber>) -> Result<Self> {
-        let lengths = lengths(task, &numbers).await?;
+        let lengths = Lengths::of(task, &numbers).await?;
         let (mut streams, mut wanted, mut owners) = (Vec::new(), Vec::new(), Vec::new());
         let (mut ready, mut counts) = (VecDeque::new(), RestoreCounts::default());
         for number in numbers {
@@ -296,60 +298,4 @@ fn pieces_of(stream: StreamNumber, parts: &[StreamPart], bytes: &Bytes) -> Vec<R
         None => pieces.push(RestoredPiece { stream, key_group: None, offset: 0, bytes: Bytes::new(), last: true }),
     }
     pieces
-}
-
-/// The lengths of files that had to be looked at.
-struct Lengths(BTreeMap<usize, u64>);
-
-/// Looks at the files where reading would be too late: a length that is only claimed may be too much to plan for, of no
-/// bytes none would be read, and some handles don't say it.
-async fn lengths(task: &TaskRestore, numbers: &[StreamNumber]) -> Result<Lengths> {
-    let mut seen = BTreeSet::new();
-    let mut look = Vec::new();
-    for &number in numbers {
-        let state = &task.streams[number].state;
-        let Content::File(wanted) = &state.content else { continue };
-        let is_plain = (1..=task.limits.range_bytes_max).contains(&wanted.length) && state.unmeasured().is_none();
-        if !is_plain && seen.insert(wanted.file) {
-            look.push((wanted.file, state));
-        }
-    }
-    let look = stream::iter(look).map(|(file, state)| async move {
-        let size = task.files[file].location.size().await.map_err(|e| e.context(describe(task, state)))?;
-        Ok((file, size))
-    });
-    Ok(Lengths(look.buffered(task.limits.requests_max.max(1)).try_collect().await?))
-}
-
-impl Lengths {
-    /// The length of a stream, which its file can hold as far as the file was looked at.
-    fn size_of(&self, state: &StateStream) -> Result<u64> {
-        let Content::File(wanted) = &state.content else { return Ok(state.content.size()) };
-        let Some(&file_bytes) = self.0.get(&wanted.file) else { return Ok(wanted.length) };
-        if state.unmeasured().is_some() {
-            return Ok(file_bytes);
-        }
-        if wanted.offset.checked_add(wanted.length).is_none_or(|end| end > file_bytes) {
-            let message = format!("{} bytes are named, but the file has {file_bytes}", wanted.length);
-            return Err(Error::new(ErrorKind::Damaged, message));
-        }
-        if state.whole && wanted.length != file_bytes {
-            return Err(wrong_length(wanted.length, file_bytes));
-        }
-        if wanted.length == 0 {
-            check(state.id, crc32c(&[]))?;
-        }
-        Ok(wanted.length)
-    }
-}
-
-/// The stream and where it is, for an error.
-fn describe(task: &TaskRestore, state: &StateStream) -> String {
-    let named = task.named(state);
-    match &state.content {
-        Content::File(wanted) => {
-            format!("{named} in {} at offset {}", task.files[wanted.file].location.real(), wanted.offset)
-        }
-        _ => format!("{named} in the metadata"),
-    }
 }

@@ -1,0 +1,67 @@
+//! How long the files are that a task's handles name, where that has to be known before they are read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use super::state::{Content, StateStream};
+use super::stream::{check, wrong_length};
+use super::task::{StreamNumber, TaskRestore};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::checksum::crc32c;
+
+/// The lengths of files that had to be looked at.
+pub(super) struct Lengths(BTreeMap<usize, u64>);
+
+impl Lengths {
+    /// Looks at the files where reading would be too late: a length that is only claimed may be too much to plan for,
+    /// of no bytes none would be read, and some handles don't say it.
+    pub(super) async fn of(task: &TaskRestore, numbers: &[StreamNumber]) -> Result<Self> {
+        let mut seen = BTreeSet::new();
+        let mut look = Vec::new();
+        for &number in numbers {
+            let state = &task.streams[number].state;
+            let Content::File(wanted) = &state.content else { continue };
+            let is_plain = (1..=task.limits.range_bytes_max).contains(&wanted.length) && state.unmeasured().is_none();
+            if !is_plain && seen.insert(wanted.file) {
+                look.push((wanted.file, state));
+            }
+        }
+        let look = stream::iter(look).map(|(file, state)| async move {
+            let size = task.files[file].location.size().await.map_err(|e| e.context(describe(task, state)))?;
+            Ok((file, size))
+        });
+        Ok(Self(look.buffered(task.limits.requests_max.max(1)).try_collect().await?))
+    }
+
+    /// The length of a stream, which its file can hold as far as the file was looked at.
+    pub(super) fn size_of(&self, state: &StateStream) -> Result<u64> {
+        let Content::File(wanted) = &state.content else { return Ok(state.content.size()) };
+        let Some(&file_bytes) = self.0.get(&wanted.file) else { return Ok(wanted.length) };
+        if state.unmeasured().is_some() {
+            return Ok(file_bytes);
+        }
+        if wanted.offset.checked_add(wanted.length).is_none_or(|end| end > file_bytes) {
+            let message = format!("{} bytes are named, but the file has {file_bytes}", wanted.length);
+            return Err(Error::new(ErrorKind::Damaged, message));
+        }
+        if state.whole && wanted.length != file_bytes {
+            return Err(wrong_length(wanted.length, file_bytes));
+        }
+        if wanted.length == 0 {
+            check(state.id, crc32c(&[]))?;
+        }
+        Ok(wanted.length)
+    }
+}
+
+/// The stream and where it is, for an error.
+pub(super) fn describe(task: &TaskRestore, state: &StateStream) -> String {
+    let named = format!("{}: {}", task.checkpoint.named(), state.place);
+    match &state.content {
+        Content::File(wanted) => {
+            format!("{named} in {} at offset {}", task.files[wanted.file].location.real(), wanted.offset)
+        }
+        _ => format!("{named} in the metadata"),
+    }
+}
