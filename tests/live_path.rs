@@ -7,12 +7,10 @@ use std::sync::Arc;
 
 use drystone::config::Config;
 use drystone::coordinator::{Coordinator, JobEnd};
-use drystone::handle::{
-    IncrementalHandle, JavaString, KeyedHandle, LocalPathHandle, StreamHandle, SubtaskState,
-};
+use drystone::handle::{IncrementalHandle, JavaString, KeyedHandle, LocalPathHandle, StreamHandle, SubtaskState};
 use drystone::id::{CheckpointId, JobId, KeyGroupRange, OperatorId, Scope};
 use drystone::protocol::{Acknowledgement, OperatorSpec, Reuse, Trigger};
-use drystone::read::ReadLimits;
+use drystone::read::{KeyedState, ReadLimits};
 use drystone::storage::Storage;
 use drystone::store::FlinkPath;
 use drystone::verify::verify;
@@ -54,7 +52,8 @@ impl Job {
         for (index, database) in self.databases.iter_mut().enumerate() {
             for chunk in 0..CHUNKS {
                 let name = format!("{chunk:03}");
-                let is_new = round == 0 || (chunk + round * 7 + index as u32).is_multiple_of(10);
+                let draw = (chunk * 31 + index as u32 * 17 + round * 101) ^ (chunk * round);
+                let is_new = round == 0 || draw.is_multiple_of(10);
                 if is_new {
                     let bytes = format!("{index}/{name}/{round};").repeat(40 + chunk as usize * 13).into_bytes();
                     database.insert(name, (bytes, None));
@@ -85,11 +84,10 @@ impl Job {
         for (name, written) in written {
             handles.insert(name, durable.handle(&written).unwrap().unwrap());
         }
-        let shared = handles.iter().map(|(name, handle)| LocalPathHandle {
-            local_path: text(name),
-            handle: Some(handle.clone()),
-        });
-        let range = KeyGroupRange::of_subtask(index, SUBTASKS, 128);
+        let shared = handles
+            .iter()
+            .map(|(name, handle)| LocalPathHandle { local_path: text(name), handle: Some(handle.clone()) });
+        let range = KeyGroupRange::of_subtask(index, SUBTASKS, 128).unwrap();
         let keyed = IncrementalHandle {
             checkpoint_id: trigger.checkpoint.0 as i64,
             backend_id: text("00000000-0000-0000-0000-000000000001"),
@@ -99,8 +97,7 @@ impl Job {
             shared: shared.collect(),
             private: Vec::new(),
         };
-        let state =
-            SubtaskState { managed_keyed: Some(KeyedHandle::Incremental(keyed)), ..SubtaskState::default() };
+        let state = SubtaskState { managed_keyed: Some(KeyedHandle::Incremental(keyed)), ..SubtaskState::default() };
         let acknowledgement = Acknowledgement {
             checkpoint: trigger.checkpoint,
             subtask,
@@ -138,10 +135,14 @@ impl Job {
         let restore = self.storage.restore(&latest.path).await.unwrap();
         for index in 0..SUBTASKS {
             let task = restore.task(self.spec.id, index, SUBTASKS).unwrap();
-            let KeyedHandle::Incremental(keyed) = &task.managed_keyed()[0] else { panic!("not incremental") };
-            let names = keyed.shared.iter().map(|file| file.local_path.to_string());
-            let streams = task.read_all().await.unwrap();
-            let read: BTreeMap<String, Vec<u8>> = names.zip(streams.into_iter().map(|b| b.to_vec())).collect();
+            let KeyedState::Incremental { handle, shared, .. } = &task.managed_keyed[0].state else {
+                panic!("not incremental")
+            };
+            let restored = task.read_all().await.unwrap();
+            let streams = handle.shared.iter().zip(shared);
+            let read: BTreeMap<String, Vec<u8>> = streams
+                .map(|(file, stream)| (file.local_path.to_string(), restored.bytes(stream.unwrap()).to_vec()))
+                .collect();
             let expected = self.databases[index as usize].iter();
             let expected: BTreeMap<String, Vec<u8>> = expected.map(|(n, (b, _))| (n.clone(), b.clone())).collect();
             assert!(read == expected, "subtask {index}");
