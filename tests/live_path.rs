@@ -21,13 +21,15 @@ const JOB: JobId = JobId([3; 16]);
 const SUBTASKS: u32 = 8;
 const CHUNKS: u32 = 40;
 
+type Database = BTreeMap<String, (Vec<u8>, Option<StreamHandle>)>;
+
 struct Job {
     storage: Storage,
     coordinator: Coordinator,
     workers: Vec<Worker>,
     spec: OperatorSpec,
     /// By subtask: what its database has, and where it is stored.
-    databases: Vec<BTreeMap<String, (Vec<u8>, Option<StreamHandle>)>>,
+    databases: Vec<Database>,
     rewritten: usize,
 }
 

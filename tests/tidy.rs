@@ -29,6 +29,11 @@ const MODULES: &[(&str, &[&str], bool)] = &[
         &["config", "coordinator", "error", "id", "ledger", "protocol", "read", "store", "worker", "write"],
         true,
     ),
+    (
+        "blocking",
+        &["config", "coordinator", "error", "handle", "id", "protocol", "read", "storage", "store", "worker", "write"],
+        true,
+    ),
     ("verify", &["error", "format", "handle", "id", "read", "store"], true),
     ("repack", &["error", "format", "handle", "id", "read", "store", "verify", "write"], true),
     ("inspect", &["error", "format", "handle", "id", "read", "store", "write"], true),
