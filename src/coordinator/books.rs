@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{InlineHandle, JavaString, Place, StreamHandle, SubtaskState};
 use crate::id::{CheckpointId, OperatorId, Subtask};
 use crate::ledger::{Effect, Ledger, Named};
+use crate::metrics::{self, FileMerging};
 use crate::protocol::SealedSize;
 use crate::store::names::PhysicalFileName;
 use crate::store::{FlinkPath, JobDirectory, Location};
@@ -71,6 +72,18 @@ impl Books {
             moves: BTreeMap::new(),
             unresolved: BTreeMap::new(),
         }
+    }
+
+    /// Sets the gauges.
+    pub(super) fn report(&self) {
+        let usage = self.ledger.usage();
+        metrics::file_merging(FileMerging {
+            logical_files: usage.segments,
+            logical_bytes: usage.segment_bytes,
+            physical_files: usage.files,
+            physical_bytes: usage.file_bytes,
+        });
+        metrics::space_amplification(usage.file_bytes, usage.segment_bytes);
     }
 
     /// A completed checkpoint's directory.

@@ -13,6 +13,7 @@ use crate::format::{NamedFile, Trailer, encode};
 use crate::handle::JavaString;
 use crate::id::CheckpointId;
 use crate::ledger::Effect;
+use crate::metrics;
 use crate::read::METADATA_BYTES_MAX;
 use crate::store::{FlinkPath, Location, names};
 
@@ -99,6 +100,7 @@ impl Coordinator {
         }
         let effects = self.publish(checkpoint)?;
         tracing::debug!(%checkpoint, metadata_bytes, elapsed = ?started.elapsed(), "checkpoint completed");
+        metrics::commit_took(started.elapsed());
         let completed = Completed {
             checkpoint,
             path: self.shared.directory.checkpoint(checkpoint)?.name().clone(),

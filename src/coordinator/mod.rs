@@ -287,6 +287,7 @@ impl Coordinator {
             for effect in &effects {
                 books.forget(effect);
             }
+            books.report();
         }
         self.shared.reaper.submit(&self.shared, effects);
     }

@@ -12,6 +12,7 @@ use super::Shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::CheckpointId;
 use crate::ledger::Effect;
+use crate::metrics;
 use crate::store::names::{self, PhysicalFileName};
 use crate::store::{FlinkPath, Location};
 
@@ -169,8 +170,9 @@ impl Reaper {
             }
             tokio::time::sleep(wait).await;
             wait *= 2;
+            metrics::delete_retried();
         }
-        file.delete().await
+        file.delete().await.inspect_err(|_| metrics::delete_failed())
     }
 
     /// On local disks, where an empty directory stays. Only litter if it fails.
@@ -204,6 +206,7 @@ impl Reaper {
                 directory.delete_partial(partial).await?;
             }
         }
+        metrics::orphans_found(files.len() as u64);
         let failed = self.delete_all(shared, files).await;
         for directory in &own {
             self.remove_directory(directory).await;

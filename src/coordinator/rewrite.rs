@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handle::StreamHandle;
 use crate::id::{CheckpointId, Scope, Subtask};
 use crate::ledger::Named;
+use crate::metrics::{self, Rewriting};
 use crate::read::{Checkpoint, Content, State, StateStream, Wanted, fetches, plan};
 use crate::store::names::WorkerName;
 use crate::write::{FileNaming, FilePool, Origin, Sealed, SegmentWriter, Written};
@@ -173,6 +174,8 @@ impl Coordinator {
             books.ledger.set_file_bytes(&path, file.file_bytes);
         }
         books.moves.extend(moves);
+        books.report();
+        metrics::rewritten(Rewriting::Background, chosen.bytes);
         Ok(Rewritten {
             segments: names.len() as u64,
             bytes: chosen.bytes,

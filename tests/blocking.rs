@@ -1,0 +1,99 @@
+//! The interface for callers without a runtime.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use drystone::ErrorKind;
+use drystone::blocking::Storage;
+use drystone::config::{ClaimMode, Config};
+use drystone::coordinator::{Acknowledged, JobEnd};
+use drystone::handle::{KeyGroupsForm, KeyGroupsHandle, KeyedHandle, StreamHandle, SubtaskState};
+use drystone::id::{JobId, KeyGroupRange, OperatorId, Scope};
+use drystone::protocol::{Acknowledgement, OperatorSpec, Reuse, RewriteReason};
+use drystone::store::FlinkPath;
+use object_store::memory::InMemory;
+
+const JOB: JobId = JobId([4; 16]);
+
+fn storage() -> Storage {
+    let root = FlinkPath::parse("memory://host/checkpoints").unwrap();
+    let config = Config::from_map([("execution.checkpointing.data-inline-threshold", "0")]);
+    Storage::open_on(Arc::new(InMemory::new()), &root, &config).unwrap()
+}
+
+fn keyed(delegate: StreamHandle) -> SubtaskState {
+    let range = KeyGroupRange { start: 0, count: 2 };
+    let keyed = KeyGroupsHandle { form: KeyGroupsForm::WithoutId, range, offsets: vec![1, 5], delegate };
+    SubtaskState { managed_keyed: Some(KeyedHandle::KeyGroups(keyed)), ..SubtaskState::default() }
+}
+
+#[test]
+fn a_checkpoint_and_back_without_a_runtime() {
+    let storage = storage();
+    let operator = OperatorSpec::new(OperatorId([1; 16]), 1, 2);
+    let subtask = operator.subtask(0);
+    let coordinator = storage.coordinator(JOB, vec![operator.clone()]).unwrap();
+    let worker = storage.worker(JOB, "worker").unwrap();
+    worker.register(subtask);
+
+    // One that is given up halfway, with a segment being written.
+    let given_up = coordinator.next_checkpoint();
+    let trigger = coordinator.trigger(given_up).unwrap();
+    let snapshot = worker.begin(subtask, &trigger).unwrap();
+    let mut segment = snapshot.segment(Scope::Shared, None);
+    segment.write(Bytes::from_static(b"never finished")).unwrap();
+    assert_eq!(segment.position().unwrap(), 14);
+    drop(segment);
+    drop(snapshot);
+    worker.abort(given_up);
+    assert!(coordinator.abort(given_up));
+
+    let checkpoint = coordinator.next_checkpoint();
+    let trigger = coordinator.trigger(checkpoint).unwrap();
+    let snapshot = worker.begin(subtask, &trigger).unwrap();
+    let mut segment = snapshot.segment(Scope::Exclusive, None);
+    segment.write_slice(b"-onetwo").unwrap();
+    let written = segment.finish().unwrap();
+    let provisional = snapshot.provisional(&written).unwrap().unwrap();
+    assert_eq!(snapshot.reuse(&provisional).unwrap(), Reuse::Rewrite(RewriteReason::Exclusive));
+    let ticket = snapshot.finish().unwrap();
+    let durable = ticket.seal().unwrap();
+    let handle = durable.handle(&written).unwrap().unwrap();
+    assert_eq!(handle, provisional);
+    let (state, sealed) = (Some(Box::new(keyed(handle))), durable.sealed().to_vec());
+    let acknowledgement = Acknowledgement { checkpoint, subtask, state, sealed };
+    assert_eq!(coordinator.acknowledge(acknowledgement).unwrap(), Acknowledged::Ready);
+    let completed = coordinator.complete(checkpoint).unwrap();
+    worker.complete(checkpoint);
+    coordinator.settle().unwrap();
+    worker.close().unwrap();
+
+    let restore = storage.restore(&completed.path).unwrap();
+    let task = restore.task(operator.id, 0, 1).unwrap();
+    let restored = task.read_all().unwrap();
+    let parts: Vec<_> = restored.parts(0).iter().map(|part| (part.key_group, part.bytes.to_vec())).collect();
+    assert_eq!(parts, [(None, b"-".to_vec()), (Some(0), b"onet".to_vec()), (Some(1), b"wo".to_vec())]);
+    let pieces: usize = task.read().unwrap().map(|piece| piece.unwrap().bytes.len()).sum();
+    assert_eq!(pieces, 7);
+
+    let heir = storage.coordinator(JobId([5; 16]), vec![operator]).unwrap();
+    heir.restore(&completed.path, ClaimMode::Claim).unwrap();
+    assert_eq!(heir.space().segments, 1);
+    coordinator.dispose(JobEnd::Suspended).unwrap();
+}
+
+#[test]
+fn within_a_runtime_it_refuses_rather_than_block() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let storage = storage();
+        let error = storage.coordinator(JOB, Vec::new()).map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        // And its own runtime can be let go here, too.
+        let worker = storage.worker(JOB, "worker").unwrap();
+        worker.abort(drystone::id::CheckpointId(1));
+        drop((worker, storage));
+    });
+}
