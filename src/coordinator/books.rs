@@ -128,10 +128,10 @@ impl Books {
                     }
                 }
                 let dead: BTreeSet<&str> = files.iter().map(|file| &**file).collect();
-                // The old place must not be named again once it is gone, nor the new one.
-                self.moves.retain(|(old, ..), new| {
+                // A state backend may name the old place long after it is gone; where the new one is, too, nothing can.
+                self.moves.retain(|_, new| {
                     let new = place_of(new).map(|(path, ..)| path.to_text());
-                    !dead.contains(&**old) && !new.is_some_and(|new| dead.contains(&*new))
+                    !new.is_some_and(|new| dead.contains(&*new))
                 });
             }
             Effect::Clean(_) => {}
@@ -150,6 +150,20 @@ impl Books {
                 *handle = new.clone();
             }
         });
+    }
+
+    /// Enters copies, by their old places. What was moved to one of those before has moved on.
+    pub(super) fn moved(&mut self, copies: BTreeMap<SegmentPlace, StreamHandle>) {
+        let mut moves = std::mem::take(&mut self.moves);
+        for handle in moves.values_mut() {
+            let Some((path, offset, length)) = place_of(handle) else { continue };
+            let Ok(path) = FlinkPath::parse(&path.to_text()) else { continue };
+            if let Some(newer) = copies.get(&(self.spelling(&path), offset, length)) {
+                *handle = newer.clone();
+            }
+        }
+        moves.extend(copies);
+        self.moves = moves;
     }
 
     /// Every byte range of a file that a subtask's state names.

@@ -18,6 +18,8 @@ impl Coordinator {
     /// The coordinator of a job that may have checkpoints in its directory: all of them are taken over, as if they had
     /// just completed. Its epoch is one above any that left a trace there.
     ///
+    /// Workers that an earlier coordinator told of checkpoints are to be made anew, as are the tasks.
+    ///
     /// # Errors
     /// `Damaged`: a checkpoint's metadata can't be read. What it names is then unknown, so nothing could be deleted
     /// safely: restore the file, or remove its directory. `Store`.

@@ -157,7 +157,7 @@ impl Coordinator {
     ) -> Result<Rewritten> {
         let mut guard = self.books();
         let books = &mut *guard;
-        let (mut names, mut moves) = (Vec::with_capacity(handles.len()), Vec::with_capacity(handles.len()));
+        let (mut names, mut moves) = (Vec::with_capacity(handles.len()), BTreeMap::new());
         for (&stream, handle) in chosen.streams.iter().zip(handles) {
             let (Content::File(old), StreamHandle::Segment(new)) = (&state.streams[stream].content, &handle) else {
                 continue;
@@ -166,14 +166,14 @@ impl Coordinator {
             let file = books.spell(&path);
             names.push(Named { file, offset: new.offset, length: new.size, scope: Scope::Shared, owned: true });
             let place: SegmentPlace = (books.spelling(&state.files[old.file].name), old.offset, old.length);
-            moves.push((place, handle));
+            moves.insert(place, handle);
         }
         books.ledger.copied(&names)?;
         for file in sealed.files.values() {
             let path = books.spelling(&file.path);
             books.ledger.set_file_bytes(&path, file.file_bytes);
         }
-        books.moves.extend(moves);
+        books.moved(moves);
         books.report();
         metrics::rewritten(Rewriting::Background, chosen.bytes);
         Ok(Rewritten {

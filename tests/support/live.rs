@@ -212,6 +212,11 @@ pub fn contents(checkpoint: CheckpointId, index: u32) -> Vec<u8> {
 }
 
 pub fn state(checkpoint: CheckpointId, index: u32, chunks: Chunks) -> SubtaskState {
+    state_of(checkpoint, index, KeyGroupRange { start: index, count: 1 }, chunks)
+}
+
+/// The state of some key groups.
+pub fn state_of(checkpoint: CheckpointId, index: u32, range: KeyGroupRange, chunks: Chunks) -> SubtaskState {
     let text = |text: &str| JavaString::new(text).unwrap();
     let files = |chunks: BTreeMap<String, StreamHandle>| {
         let files = chunks.into_iter();
@@ -220,7 +225,7 @@ pub fn state(checkpoint: CheckpointId, index: u32, chunks: Chunks) -> SubtaskSta
     let keyed = IncrementalHandle {
         checkpoint_id: checkpoint.0 as i64,
         backend_id: text("00000000-0000-0000-0000-000000000001"),
-        range: KeyGroupRange { start: index, count: 1 },
+        range,
         persisted: Some((0, text(&format!("handle-{checkpoint}-{index}")))),
         meta: None,
         shared: files(chunks.shared),
