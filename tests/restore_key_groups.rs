@@ -329,6 +329,19 @@ async fn pieces_come_in_order_and_the_last_says_so() {
 }
 
 #[tokio::test]
+async fn a_stream_in_two_reads_ends_once() {
+    let segment = Segment::new(100_000).await;
+    let task = segment.restore(true).await.task(OPERATOR, 3, 4).unwrap();
+    let mut read = task.read().await.unwrap();
+    let mut pieces = Vec::new();
+    while let Some(piece) = read.next().await {
+        pieces.push(piece.unwrap());
+    }
+    assert_eq!((read.counts().reads, pieces[0].key_group), (2, None));
+    assert!(pieces.iter().rev().map(|piece| piece.last).eq(std::iter::once(true).chain(vec![false; pieces.len() - 1])));
+}
+
+#[tokio::test]
 async fn offsets_that_can_not_be_are_refused() {
     let mut segment = Segment::new(100).await;
     for (group, offset) in [(5, segment.bytes.len() as i64 + 1), (127, i64::MAX)] {

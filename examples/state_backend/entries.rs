@@ -6,12 +6,14 @@ use drystone::{Error, ErrorKind, Result};
 /// How many key groups the job has. It bounds the parallelism, and can't be changed later.
 pub const KEY_GROUPS: u32 = 64;
 
-/// The key group of a key. Every run has to find the same one, so this is no hash that differs between builds (FNV-1a).
+/// The key group of a key. Every run has to find the same one, so this is no hash that differs between builds: FNV-1a,
+/// then mixed, since that leaves its high bits alike for keys that differ in their ends.
 pub fn key_group(key: &str) -> u32 {
     let hash = key
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    (hash >> 32) as u32 % KEY_GROUPS
+    let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    (mixed >> 40) as u32 % KEY_GROUPS
 }
 
 /// Adds a key and its value.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use drystone::coordinator::{Completed, Coordinator};
 use drystone::handle::JavaString;
-use drystone::id::{CheckpointId, Subtask};
+use drystone::id::{CheckpointId, KeyGroupRange, Subtask};
 use drystone::protocol::{Acknowledgement, OperatorSpec, Trigger};
 use drystone::read::Restore;
 use drystone::worker::Worker;
@@ -14,7 +14,6 @@ use futures::future::try_join_all;
 use crate::counters::Counters;
 use crate::entries::{KEY_GROUPS, key_group};
 use crate::tables::{Tables, text};
-use drystone::id::KeyGroupRange;
 
 /// One subtask of both operators: it counts a key's events in a hash map, and keeps its total in files.
 pub struct Task {

@@ -9,20 +9,13 @@ mod job;
 mod tables;
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
 
-use drystone::coordinator::{Coordinator, CoordinatorSettings, Retention};
+use drystone::config::{ClaimMode, Config};
 use drystone::id::{JobId, OperatorId};
-use drystone::ledger::{LedgerSettings, SpacePolicy};
 use drystone::protocol::OperatorSpec;
-use drystone::read::{ReadLimits, Restore};
-use drystone::store::{FlinkPath, JobDirectory, Stores};
-use drystone::worker::{Worker, WorkerSettings};
-use drystone::write::{Tokens, WriteSettings};
+use drystone::storage::Storage;
 use drystone::{Error, ErrorKind, Result};
 
 use entries::{KEY_GROUPS, damaged};
@@ -30,6 +23,8 @@ use job::{Job, Task};
 
 const KEYS: u64 = 20_000;
 const CHECKPOINTS: u64 = 8;
+/// One of them fails.
+const DECLINED: u64 = 3;
 
 /// What the state has to be: for each key, how many events there were, and their total.
 type Expected = BTreeMap<String, (u64, u64)>;
@@ -49,14 +44,13 @@ async fn main() -> ExitCode {
 async fn run(directory: Option<String>) -> Result<()> {
     let scratch = tempfile::tempdir().map_err(|e| Error::new(ErrorKind::Store, "a directory").with_source(e))?;
     let checkpoints = directory.unwrap_or_else(|| scratch.path().join("checkpoints").display().to_string());
-    let stores = Stores::new();
-    let checkpoints = stores.locate(&FlinkPath::parse(&checkpoints)?)?;
+    let storage = open(&checkpoints)?;
 
-    let mut job = start(&stores, &JobDirectory::of_job(&checkpoints, JobId([1; 16]))?, 3, scratch.path())?;
+    let mut job = start(&storage, 1, 3, scratch.path()).await?;
     let mut expected = Expected::new();
     for round in 1..=CHECKPOINTS {
         work(&mut job, &mut expected, round);
-        if round == CHECKPOINTS / 2 {
+        if round == DECLINED {
             let checkpoint = job.declined_checkpoint().await?;
             println!("checkpoint {checkpoint}: declined; what it had written is written again by the next");
             continue;
@@ -84,8 +78,8 @@ async fn run(directory: Option<String>) -> Result<()> {
     work(&mut job, &mut expected.clone(), CHECKPOINTS + 1);
     drop(job);
 
-    let restore = Restore::open(&stores, &latest.path, ReadLimits::default()).await?;
-    let mut job = start(&stores, &JobDirectory::of_job(&checkpoints, JobId([2; 16]))?, 5, scratch.path())?;
+    let restore = storage.restore(&latest.path).await?;
+    let mut job = start(&storage, 2, 5, scratch.path()).await?;
     for task in &mut job.tasks {
         task.restore(&restore).await?;
     }
@@ -93,11 +87,11 @@ async fn run(directory: Option<String>) -> Result<()> {
     println!("restored {} with 5 subtasks instead of 3: all {} keys are as they were", latest.path, expected.len());
 
     // The job goes on from there, and that can be restored, too.
-    job.coordinator.restore(&latest.path, Default::default()).await?;
+    job.coordinator.restore(&latest.path, ClaimMode::NoClaim).await?;
     work(&mut job, &mut expected, CHECKPOINTS + 1);
     let completed = job.checkpoint().await?;
-    let restore = Restore::open(&stores, &completed.path, ReadLimits::default()).await?;
-    let mut job = start(&stores, &JobDirectory::of_job(&checkpoints, JobId([3; 16]))?, 2, scratch.path())?;
+    let restore = storage.restore(&completed.path).await?;
+    let mut job = start(&storage, 3, 2, scratch.path()).await?;
     for task in &mut job.tasks {
         task.restore(&restore).await?;
     }
@@ -107,36 +101,25 @@ async fn run(directory: Option<String>) -> Result<()> {
 }
 
 /// A job without state.
-fn start(stores: &Stores, directory: &JobDirectory, parallelism: u32, scratch: &Path) -> Result<Job> {
+async fn start(storage: &Storage, job: u8, parallelism: u32, scratch: &Path) -> Result<Job> {
     let operators = [1, 2].map(|id| OperatorSpec::new(OperatorId([id; 16]), parallelism, KEY_GROUPS));
     let tasks = (0..parallelism).map(|index| Task::new(&operators, index, scratch)).collect::<Result<_>>()?;
-    // Unguessable enough for an example: each `RandomState` has keys of its own.
-    let tokens: Tokens = Arc::new(|| RandomState::new().hash_one(0));
-    let write = WriteSettings { inline_bytes_max: 1 << 10, ..WriteSettings::default() };
-    let worker_settings = WorkerSettings { write, ..WorkerSettings::default() };
-    let worker = Worker::new(directory.clone(), "worker-1", worker_settings, tokens.clone());
-    let (stores, directory) = (stores.clone(), directory.clone());
-    let coordinator = Coordinator::new(stores, directory, operators.to_vec(), coordinator_settings(write), tokens);
-    Ok(Job::new(worker, coordinator, tasks))
+    let job = JobId([job; 16]);
+    let coordinator = storage.coordinator(job, operators.to_vec()).await?;
+    if let Some(latest) = coordinator.latest() {
+        let message = format!("{} is of an earlier run: choose another directory", latest.path);
+        return Err(Error::new(ErrorKind::Conflict, message));
+    }
+    Ok(Job::new(storage.worker(job, "worker-1")?, coordinator, tasks))
 }
 
-fn coordinator_settings(write: WriteSettings) -> CoordinatorSettings {
-    let space = SpacePolicy {
-        amplification_max: Some(2.0),
-        floor_bytes: 1 << 20,
-        across: false,
-        fold_ratio_max: 1.0,
-        file_bytes_max: write.file_bytes_max,
-    };
-    CoordinatorSettings {
-        ledger: LedgerSettings { retained: 1, space, retention: Retention::OnCancellation },
-        metadata_version: 6,
-        file_timeout: Duration::from_secs(10),
-        deletes_max: 4,
-        delete_retries: 3,
-        write,
-        read: ReadLimits::default(),
-    }
+/// The settings are Flink's.
+fn open(directory: &str) -> Result<Storage> {
+    Storage::open(&Config::from_map([
+        ("execution.checkpointing.dir", directory),
+        ("execution.checkpointing.data-inline-threshold", "1kb"),
+        ("execution.checkpointing.externalized-checkpoint-retention", "RETAIN_ON_CANCELLATION"),
+    ]))
 }
 
 /// A round of events: fewer keys each time, so that some tables are small.
@@ -190,10 +173,8 @@ mod tests {
     #[tokio::test]
     async fn a_key_that_differs_is_told() {
         let scratch = tempfile::tempdir().unwrap();
-        let stores = super::Stores::new();
-        let directory = stores.locate(&super::FlinkPath::parse("memory:/example").unwrap()).unwrap();
-        let directory = super::JobDirectory::of_job(&directory, super::JobId([1; 16])).unwrap();
-        let mut job = super::start(&stores, &directory, 3, scratch.path()).unwrap();
+        let storage = super::open("memory:///example").unwrap();
+        let mut job = super::start(&storage, 1, 3, scratch.path()).await.unwrap();
         let mut expected = super::Expected::new();
         super::work(&mut job, &mut expected, 1_000);
         super::compare(&job, &expected).unwrap();

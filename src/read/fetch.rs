@@ -23,6 +23,8 @@ pub struct Fetched {
     pub fetch: Fetch,
     /// The bytes, and the length of the whole file.
     pub result: Result<(Bytes, u64)>,
+    /// Is more than half of it gap?
+    is_sparse: bool,
     /// The bytes count against the memory bound until this is dropped.
     _permit: OwnedSemaphorePermit,
 }
@@ -32,8 +34,7 @@ impl Fetched {
     /// buffer alive.
     pub fn piece(&self, bytes: &Bytes, piece: usize) -> Bytes {
         let within = self.fetch.pieces[piece].within.clone();
-        let wanted: usize = self.fetch.pieces.iter().map(|p| p.within.len()).sum();
-        if wanted * 2 < bytes.len() { Bytes::copy_from_slice(&bytes[within]) } else { bytes.slice(within) }
+        if self.is_sparse { Bytes::copy_from_slice(&bytes[within]) } else { bytes.slice(within) }
     }
 }
 
@@ -65,5 +66,8 @@ async fn read_one(files: Arc<Vec<Location>>, fetch: Fetch, permit: OwnedSemaphor
         Some(file) => file.read_sized(fetch.range.clone()).await,
         None => Err(Error::new(ErrorKind::Invalid, format!("a read of file number {} of {}", fetch.file, files.len()))),
     };
-    Fetched { fetch, result, _permit: permit }
+    // Once for all pieces, of which there can be many thousands.
+    let wanted: u64 = fetch.pieces.iter().map(|p| p.within.len() as u64).sum();
+    let is_sparse = wanted * 2 < fetch.range.end - fetch.range.start;
+    Fetched { fetch, result, is_sparse, _permit: permit }
 }
