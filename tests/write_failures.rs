@@ -4,6 +4,7 @@
 
 mod support {
     pub mod packing;
+    pub mod seeded;
     pub mod watched_store;
 }
 
@@ -13,7 +14,8 @@ use std::sync::atomic::Ordering::SeqCst;
 use drystone::ErrorKind;
 use drystone::write::WriteSettings;
 use futures::FutureExt;
-use support::packing::{Packing, bytes_of, origin};
+use support::packing::{Packing, origin};
+use support::seeded::bytes_of;
 
 /// Small files of which each holds one segment of [`SEGMENT`] bytes.
 fn one_each() -> WriteSettings {

@@ -4,6 +4,7 @@
 
 mod support {
     pub mod packing;
+    pub mod seeded;
     pub mod watched_store;
 }
 
@@ -15,7 +16,8 @@ use drystone::format::FooterBuilder;
 use drystone::id::FileToken;
 use drystone::write::{WriteSettings, Written};
 use proptest::prelude::*;
-use support::packing::{Packing, Segment, bytes_of, origin};
+use support::packing::{Packing, Segment, origin};
+use support::seeded::bytes_of;
 
 const CAP: u64 = 64 << 10;
 

@@ -236,7 +236,7 @@ impl Held {
     }
 
     /// Takes over what another holds of the same bounds.
-    pub(super) fn absorb(&mut self, mut other: Held) {
+    pub(super) fn absorb(&mut self, other: &mut Held) {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
@@ -255,11 +255,6 @@ impl Held {
 
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
-    }
-
-    /// Takes all out, and leaves nothing.
-    pub(super) fn split(&mut self) -> Held {
-        Held { bounds: self.bounds.clone(), bytes: std::mem::take(&mut self.bytes) }
     }
 }
 

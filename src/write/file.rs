@@ -98,17 +98,17 @@ impl OpenFile {
     }
 
     /// Places a segment behind those that are there. Doesn't look at the cap: the pool has.
-    pub(super) fn place(&mut self, chunk: Chunk, origin: &Origin) -> Placement {
+    pub(super) fn place(&mut self, chunk: &mut Chunk, origin: &Origin) -> Placement {
         let (length, crc32c) = (chunk.length, chunk.crc.value());
-        for bytes in chunk.bytes {
+        for bytes in chunk.bytes.drain(..) {
             self.append(bytes);
         }
-        self.held.absorb(chunk.held);
+        self.held.absorb(&mut chunk.held);
         self.record(length, crc32c, origin)
     }
 
     /// Adds bytes of a segment that is being streamed. Not cancel safe: dropped halfway, the file can't be used.
-    pub(super) async fn stream(&mut self, bytes: Vec<Bytes>, held: Held) -> Result<()> {
+    pub(super) async fn stream(&mut self, bytes: Vec<Bytes>, held: &mut Held) -> Result<()> {
         self.held.absorb(held);
         let stream = match &mut self.stream {
             Some(stream) => stream,

@@ -178,24 +178,21 @@ impl SegmentWriter {
         if self.lease.is_some() {
             self.stream().await?;
         }
-        let held = self.chunk.held.split();
-        let (bytes, crc) = (std::mem::take(&mut self.chunk.bytes), std::mem::take(&mut self.chunk.crc));
-        let chunk = Chunk { bytes, length: self.chunk.length, crc, held };
         if let Some(mut lease) = self.lease.take() {
-            let placement = lease.record(chunk.length, chunk.crc.value(), &self.origin)?;
+            let placement = lease.record(self.chunk.length, self.chunk.crc.value(), &self.origin)?;
             self.note(&placement);
             lease.give_back(&self.origin).await?;
             return Ok(Written::Placed(placement));
         }
-        if chunk.length == 0 {
+        if self.chunk.length == 0 {
             return Ok(Written::Nothing);
         }
         if self.may_inline
-            && let Some(handle) = self.pool.inline(&chunk, self.handles)?
+            && let Some(handle) = self.pool.inline(&self.chunk, self.handles)?
         {
             return Ok(Written::Inline(handle));
         }
-        let (placement, full) = self.pool.place(chunk, &self.origin).await?;
+        let (placement, full) = self.pool.place(&mut self.chunk, &self.origin).await?;
         self.note(&placement);
         self.pool.settle(full).await?;
         Ok(Written::Placed(placement))
@@ -238,8 +235,8 @@ impl SegmentWriter {
             Some(lease) => lease,
             none => none.insert(self.pool.lease(&self.origin).await?),
         };
-        let (bytes, held) = (std::mem::take(&mut self.chunk.bytes), self.chunk.held.split());
-        if let Err(error) = lease.stream(bytes, held).await {
+        let bytes = std::mem::take(&mut self.chunk.bytes);
+        if let Err(error) = lease.stream(bytes, &mut self.chunk.held).await {
             // Others may have the memory and the slot at once.
             self.lease = None;
             return Err(error);
@@ -250,13 +247,15 @@ impl SegmentWriter {
 
     /// Fails if the segment can't be whole any more, or nobody wants it; then it is let go of.
     fn check_usable(&mut self) -> Result<()> {
-        if self.has_failed {
-            return Err(Error::new(ErrorKind::Store, "a write of this segment failed or was cancelled before"));
-        }
-        self.pool.check_open().inspect_err(|_| {
-            self.chunk.bytes.clear();
-            self.chunk.held.shrink_to(0);
+        let usable = match self.has_failed {
+            true => Err(Error::new(ErrorKind::Store, "a write of this segment failed or was cancelled before")),
+            false => self.pool.check_open(),
+        };
+        usable.inspect_err(|_| {
+            // Others may have the memory and the file's place at once.
+            self.chunk.bytes = Vec::new();
             self.copied = BytesMut::new();
+            self.chunk.held.shrink_to(0);
             self.lease = None;
         })
     }

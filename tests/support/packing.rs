@@ -13,7 +13,7 @@ use drystone::id::{CheckpointId, FileToken, OperatorId, Scope, SegmentId, Subtas
 use drystone::read::{Content, ReadLimits, StateFile, StateStream, Wanted, open_handle};
 use drystone::store::names::WorkerName;
 use drystone::store::{FlinkPath, Location, Stores};
-use drystone::write::{FileNaming, FilePool, Origin, Placement, Sealed, WriteSettings, Written};
+use drystone::write::{Bounds, FileNaming, FilePool, InlineBudget, Origin, Placement, Sealed, WriteSettings, Written};
 use futures::TryStreamExt;
 
 use super::watched_store::{Watch, WatchedStore};
@@ -34,6 +34,11 @@ pub struct Segment {
 
 impl Packing {
     pub fn new(settings: WriteSettings) -> Self {
+        Self::within(settings, None)
+    }
+
+    /// With bounds, a pool among others.
+    pub fn within(settings: WriteSettings, bounds: Option<Bounds>) -> Self {
         let watch = Arc::new(Watch::default());
         let root = FlinkPath::parse("memory://job/").unwrap();
         let stores = Stores::new().with_store(&root, Arc::new(WatchedStore::new(watch.clone())));
@@ -42,13 +47,22 @@ impl Packing {
         let tokens = Arc::new(move || next.fetch_add(1, SeqCst));
         let (worker, checkpoint) = (WorkerName::sanitise("worker-1"), CheckpointId(7));
         let naming = FileNaming { directory: directory.clone(), attempt: 3, worker, checkpoint };
-        let pool = FilePool::new(naming, settings, tokens);
+        let pool = match bounds {
+            None => FilePool::new(naming, settings, tokens),
+            Some(bounds) => {
+                let inline = Arc::new(InlineBudget::new(FileToken(0), &settings));
+                FilePool::sharing(naming, settings, tokens, inline, bounds)
+            }
+        };
         Self { pool, directory, watch, settings }
     }
 
     /// Writes one segment in one piece.
     pub async fn write(&self, bytes: Bytes, size_hint: Option<u64>) -> drystone::Result<Segment> {
-        let origin = origin(0);
+        self.write_from(origin(0), bytes, size_hint).await
+    }
+
+    pub async fn write_from(&self, origin: Origin, bytes: Bytes, size_hint: Option<u64>) -> drystone::Result<Segment> {
         let mut writer = self.pool.segment(origin, size_hint);
         writer.write(bytes.clone()).await?;
         Ok(Segment { bytes, origin, written: writer.finish().await? })
@@ -96,10 +110,7 @@ impl Packing {
     }
 
     async fn check_file(&self, path: &FlinkPath, token: FileToken, placed: &[(Placement, &Segment)]) {
-        let file = self.directory.join(path.file_name().unwrap()).unwrap();
-        let bytes = file.read_all(u64::MAX).await.unwrap();
-        let tail = Tail::decode(&bytes[bytes.len() - TAIL_BYTES..], bytes.len() as u64).unwrap();
-        let footer = Footer::decode(bytes.slice(tail.data_len as usize..), bytes.len() as u64).unwrap();
+        let (bytes, footer) = self.footer(path).await;
         assert_eq!(footer.token, token);
         assert_eq!(footer.segments.len(), placed.len());
         let mut end = 0;
@@ -111,7 +122,8 @@ impl Packing {
             let origin = Origin { checkpoint: entry.checkpoint, subtask: entry.subtask, scope: entry.scope };
             assert_eq!(origin, segment.origin);
         }
-        assert_eq!(end, tail.data_len);
+        // That the data ends there is checked by the decoder.
+        assert!(end < bytes.len() as u64);
         let cap = self.settings.file_bytes_max;
         let fits = bytes.len() as u64 <= cap;
         assert!(
@@ -120,6 +132,15 @@ impl Packing {
             placed.len(),
             bytes.len()
         );
+    }
+
+    /// A file's bytes, and its index.
+    pub async fn footer(&self, path: &FlinkPath) -> (Bytes, Footer) {
+        let file = self.directory.join(path.file_name().unwrap()).unwrap();
+        let bytes = file.read_all(u64::MAX).await.unwrap();
+        let tail = Tail::decode(&bytes[bytes.len() - TAIL_BYTES..], bytes.len() as u64).unwrap();
+        let footer = Footer::decode(bytes.slice(tail.data_len as usize..), bytes.len() as u64).unwrap();
+        (bytes, footer)
     }
 
     async fn check_handle(&self, sealed: &Sealed, placement: &Placement, segment: &Segment) {
@@ -145,18 +166,6 @@ pub fn origin(number: u32) -> Origin {
         subtask: (!number.is_multiple_of(4)).then_some(subtask),
         scope: if number.is_multiple_of(2) { Scope::Shared } else { Scope::Exclusive },
     }
-}
-
-/// Bytes that no other `seed` gives.
-pub fn bytes_of(seed: u64, length: usize) -> Bytes {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let words = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    });
-    words.take(length.div_ceil(8)).flat_map(u64::to_le_bytes).take(length).collect()
 }
 
 fn place() -> Place {

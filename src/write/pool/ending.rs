@@ -78,6 +78,8 @@ impl FilePool {
     ///
     /// Cancel safe, and after an error a further call goes on with what is left.
     pub async fn abandon(&self) -> Result<()> {
+        // What was never on its way needs no delete.
+        self.shared.state().files.retain(|_, entry| !matches!(entry.outcome, Outcome::Open));
         self.close("the pool was abandoned");
         // Uploads under way are waited for, not cut: one that is cut may still land after the delete.
         self.until(|state| (state.seals == 0 && state.retirements == 0).then_some(())).await;

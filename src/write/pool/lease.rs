@@ -26,7 +26,7 @@ impl Lease {
     }
 
     /// Adds bytes of the segment. Not cancel safe: dropped halfway, the lease can only be dropped.
-    pub(in crate::write) async fn stream(&mut self, bytes: Vec<Bytes>, held: Held) -> Result<()> {
+    pub(in crate::write) async fn stream(&mut self, bytes: Vec<Bytes>, held: &mut Held) -> Result<()> {
         self.file()?.stream(bytes, held).await
     }
 
@@ -72,7 +72,7 @@ impl Shared {
         state: &mut PoolState,
         file: OpenFile,
         origin: &Origin,
-    ) -> Option<Sealing> {
+    ) -> Option<Box<Sealing>> {
         let group = state.group_of(origin, &self.settings);
         let open = &mut state.groups[group].open;
         open.push(file);

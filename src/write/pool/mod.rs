@@ -180,19 +180,15 @@ impl FilePool {
         self.shared.check_open()
     }
 
-    /// Places a whole segment. The file is given to be sealed when nothing more fits.
+    /// Places a whole segment, of which nothing is left in `chunk`. The file is given to be sealed when nothing more fits.
     ///
     /// Waits only if the pool is blocking, and its file is leased.
-    pub(super) async fn place(&self, chunk: Chunk, origin: &Origin) -> Result<(Placement, Option<Sealing>)> {
-        let mut chunk = chunk;
+    pub(super) async fn place(&self, chunk: &mut Chunk, origin: &Origin) -> Result<(Placement, Option<Box<Sealing>>)> {
         let mut slot = Slot::Unasked;
         loop {
             match self.shared.try_place(chunk, origin, &slot)? {
                 Placing::Done(placement, full) => return Ok((placement, full)),
-                Placing::Leased(back, leased) => {
-                    chunk = back;
-                    slot = self.wait_for_slot(leased).await;
-                }
+                Placing::Leased(leased) => slot = self.wait_for_slot(leased).await,
             }
         }
     }
@@ -219,13 +215,13 @@ impl FilePool {
         let (file, replaced) = self.shared.open_leased(origin, &slot)?;
         let lease = Lease::new(self.clone(), file, slot);
         for sealing in replaced {
-            self.settle(Some(sealing)).await?;
+            self.settle(Some(Box::new(sealing))).await?;
         }
         Ok(lease)
     }
 
     /// Has a file sealed that is full, and waits while too many are on their way.
-    pub(super) async fn settle(&self, full: Option<Sealing>) -> Result<()> {
+    pub(super) async fn settle(&self, full: Option<Box<Sealing>>) -> Result<()> {
         let Some(sealing) = full else { return Ok(()) };
         sealing.start();
         self.shared.bounds.uploads_bounded().await;
@@ -235,9 +231,9 @@ impl FilePool {
 
 /// What became of an attempt to place a segment.
 enum Placing {
-    Done(Placement, Option<Sealing>),
+    Done(Placement, Option<Box<Sealing>>),
     /// The file is leased: wait for it.
-    Leased(Chunk, Arc<Semaphore>),
+    Leased(Arc<Semaphore>),
 }
 
 impl Shared {
@@ -245,7 +241,7 @@ impl Shared {
         self.closed.get().map_or(Ok(()), |refusal| Err(refusal.error()))
     }
 
-    fn try_place(self: &Arc<Self>, chunk: Chunk, origin: &Origin, slot: &Slot) -> Result<Placing> {
+    fn try_place(self: &Arc<Self>, chunk: &mut Chunk, origin: &Origin, slot: &Slot) -> Result<Placing> {
         let mut state = self.state();
         self.check_open()?;
         let group = state.group_of(origin, &self.settings);
@@ -253,7 +249,7 @@ impl Shared {
             Some(index) => index,
             None => {
                 if let Some(leased) = state.groups[group].leased(slot) {
-                    return Ok(Placing::Leased(chunk, leased));
+                    return Ok(Placing::Leased(leased));
                 }
                 let file = self.open_file(&mut state)?;
                 let open = &mut state.groups[group].open;
@@ -304,7 +300,7 @@ impl Shared {
         group: usize,
         index: usize,
         origin: &Origin,
-    ) -> Option<Sealing> {
+    ) -> Option<Box<Sealing>> {
         let open = &mut state.groups[group].open;
         let full = if open[index].room(origin, &self.settings) < ROOM_BYTES_MIN {
             index
@@ -314,7 +310,7 @@ impl Shared {
             return None;
         };
         let file = open.swap_remove(full);
-        Some(Sealing::new(self, state, file))
+        Some(Box::new(Sealing::new(self, state, file)))
     }
 
     fn state(&self) -> MutexGuard<'_, PoolState> {
