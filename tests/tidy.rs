@@ -37,7 +37,6 @@ const MODULES: &[(&str, &[&str], bool)] = &[
     ("verify", &["error", "format", "handle", "id", "read", "store"], true),
     ("repack", &["error", "format", "handle", "id", "read", "store", "verify", "write"], true),
     ("inspect", &["error", "format", "handle", "id", "read", "store", "write"], true),
-    ("worker", &["error", "handle", "id", "protocol", "store", "write"], true),
 ];
 
 /// Crates that have one home: named in no other module of the library.

@@ -27,10 +27,9 @@ impl Lengths {
                 look.push((wanted.file, state));
             }
         }
-        let look = stream::iter(look).map(|(file, state)| async move {
-            let size = task.files[file].location.size().await.map_err(|e| e.context(describe(task, state)))?;
-            Ok((file, size))
-        });
+        // Futures with a name, not closures over references: else a caller's task couldn't be spawned.
+        let look: Vec<_> = look.into_iter().map(|(file, state)| length_of(task, file, state)).collect();
+        let look = stream::iter(look);
         Ok(Self(look.buffered(task.limits.requests_max.max(1)).try_collect().await?))
     }
 
@@ -53,6 +52,11 @@ impl Lengths {
         }
         Ok(wanted.length)
     }
+}
+
+async fn length_of(task: &TaskRestore, file: usize, state: &StateStream) -> Result<(usize, u64)> {
+    let size = task.files[file].location.size().await.map_err(|e| e.context(describe(task, state)))?;
+    Ok((file, size))
 }
 
 /// The stream and where it is, for an error.

@@ -10,6 +10,8 @@ use drystone::id::JobId;
 use drystone::read::ReadLimits;
 use drystone::store::{FlinkPath, Rebase, Stores};
 
+use crate::stress::StressArguments;
+
 /// Packs the small files of Apache Flink checkpoints into few, and looks after them.
 #[derive(Parser)]
 #[command(version, about, disable_help_subcommand = true)]
@@ -30,6 +32,8 @@ pub enum Command {
     Copy(CopyArguments),
     /// Lists every option, or checks a file of them.
     Config(ConfigArguments),
+    /// Shows what packing does: simulated subtasks write checkpoints, as one object per chunk and packed, and restore them.
+    Stress(StressArguments),
 }
 
 /// What every command takes.

@@ -1,4 +1,5 @@
-//! The `drystone` command: inspects, verifies, repacks and copies checkpoints, and checks configurations.
+//! The `drystone` command: inspects, verifies, repacks and copies checkpoints, checks configurations, and shows the
+//! storage layer at work.
 //!
 //! Exit codes: 0 good, 1 the answer is "bad", 2 could not do it.
 
@@ -8,10 +9,12 @@ mod inspect;
 mod json;
 mod output;
 mod progress;
+mod stress;
 mod transfer;
 mod verify;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -26,12 +29,28 @@ const FAILED: u8 = 2;
 /// is freed elsewhere: with as many threads as there are reads, half as much memory again was taken, for no more speed.
 const DISK_THREADS_MAX: usize = 4;
 
+/// How long writes that are under way may take, before what they wrote is removed.
+const WRITES_END_MAX: Duration = Duration::from_secs(5);
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = match runtime.max_blocking_threads(DISK_THREADS_MAX).enable_all().build() {
+    let disk_threads = match &arguments.command {
+        // So that each writer can have a write under way.
+        Command::Stress(stress) => DISK_THREADS_MAX.max(usize::from(stress.threads)),
+        _ => DISK_THREADS_MAX,
+    };
+    let runtime = match runtime.max_blocking_threads(disk_threads).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
+    };
+    let scratch = match &arguments.command {
+        Command::Stress(stress) => stress::Scratch::of(stress),
+        _ => Ok(None),
+    };
+    let scratch = match scratch {
+        Ok(scratch) => scratch,
+        Err(error) => return failed(&error),
     };
     let writes = matches!(arguments.command, Command::Repack(_) | Command::Copy(_));
     let result = runtime.block_on(async {
@@ -44,24 +63,30 @@ fn main() -> ExitCode {
                     false => anyhow::bail!("interrupted"),
                 }
             }
-            result = run(arguments.command) => result,
+            result = run(arguments.command, scratch.as_ref()) => result,
         }
     });
-    // An interrupted run may have a read under way on another thread: there is nothing to wait for.
-    runtime.shutdown_background();
+    match scratch {
+        // A write that is under way would put its file back.
+        Some(_) => runtime.shutdown_timeout(WRITES_END_MAX),
+        // An interrupted run may have a read under way on another thread: there is nothing to wait for.
+        None => runtime.shutdown_background(),
+    }
+    drop(scratch);
     match result {
         Ok(code) => code,
         Err(error) => failed(&error),
     }
 }
 
-async fn run(command: Command) -> anyhow::Result<ExitCode> {
+async fn run(command: Command, scratch: Option<&stress::Scratch>) -> anyhow::Result<ExitCode> {
     match command {
         Command::Inspect(arguments) => inspect::run(arguments).await,
         Command::Verify(arguments) => verify::run(arguments).await,
         Command::Repack(arguments) => transfer::repack(arguments).await,
         Command::Copy(arguments) => transfer::copy(arguments).await,
         Command::Config(arguments) => config::run(arguments),
+        Command::Stress(arguments) => stress::run_stress(arguments, scratch).await,
     }
 }
 

@@ -1,0 +1,205 @@
+//! `drystone stress` in small: in every mode what was written is read back whole, and the figures are right.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// The fields of the bench that it is compared with.
+const FIELDS: &str = "impl mode scope across blocking subtasks threads segments_per_subtask size seed checkpoints \
+    retained reuse max_file_size max_space_amp dir wall_s write_s complete_s subsume_s bytes_written segments_written \
+    segments_reused reuse_refused inline_segments physical_files_created files_deleted peak_files final_files \
+    final_disk_bytes final_live_bytes space_amp peak_disk_bytes peak_space_amp mb_s segments_s write_mb_s \
+    write_segments_s lat_p50_us lat_p99_us lat_max_us read_mb_s verify_bad requests";
+
+const KINDS: [&str; 10] = [
+    "put",
+    "multipart_create",
+    "multipart_part",
+    "multipart_complete",
+    "multipart_abort",
+    "get",
+    "head",
+    "list",
+    "delete",
+    "copy",
+];
+
+fn drystone(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_drystone")).args(arguments).output().unwrap()
+}
+
+fn text(output: &[u8]) -> String {
+    String::from_utf8(output.to_vec()).unwrap()
+}
+
+/// A small run: the lines of its JSON.
+fn stress(arguments: &[&str]) -> Vec<Value> {
+    let small = ["stress", "--json", "--subtasks=5", "--threads=3", "--checkpoints=6", "--retained=2"];
+    let output = drystone(&[&small, arguments].concat());
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "");
+    text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn number(line: &Value, field: &str) -> u64 {
+    line[field].as_u64().expect(field)
+}
+
+#[test]
+fn every_mode_reads_back_what_it_wrote() {
+    for scope in ["EXCLUSIVE", "SHARED"] {
+        for across in ["true", "false"] {
+            for blocking in ["true", "false"] {
+                for reuse in ["0.0", "0.6"] {
+                    let words = ["--scope", scope, "--across", across, "--blocking", blocking, "--reuse", reuse];
+                    let sizes = ["--segments=4", "--size=lognormal:20000:1.0:90000", "--max-file-size=256kb"];
+                    let lines = stress(&[&words[..], &sizes, &["--max-space-amp=1.3"]].concat());
+                    let [line] = &lines[..] else { panic!("{} lines", lines.len()) };
+                    assert_eq!(number(line, "verify_bad"), 0, "{line}");
+                    assert_eq!((&line["scope"], &line["mode"]), (&scope.into(), &"merge".into()));
+                    let (written, reused) = (number(line, "segments_written"), number(line, "segments_reused"));
+                    assert_eq!(written + reused, 6 * 5 * 4, "{line}");
+                    assert_eq!(reused > 0, reuse != "0.0", "{line}");
+                    if scope == "EXCLUSIVE" && reused > 0 {
+                        // Only what is inline is in no file that is private to its checkpoint.
+                        assert!(number(line, "reuse_refused") > 0, "{line}");
+                    }
+                    assert!(number(line, "inline_segments") > 0, "{line}");
+                    let files = number(line, "physical_files_created");
+                    assert_eq!(files - number(line, "files_deleted"), number(line, "final_files"), "{line}");
+                    assert!(number(line, "final_disk_bytes") >= number(line, "final_live_bytes"), "{line}");
+                    // Each file in one put, and the metadata of each checkpoint.
+                    assert_eq!(number(&line["requests"], "put"), files + 6, "{line}");
+                    assert_eq!(number(&line["requests"], "delete"), number(line, "files_deleted") + 4, "{line}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn packed_files_are_as_few_as_the_cap_allows() {
+    for blocking in ["true", "false"] {
+        for (segments, bytes) in [(32, 655_360_u64), (64, 1_310_720)] {
+            let segments = format!("--segments={segments}");
+            let words = ["--size=fixed:4096", "--inline-threshold=0", "--max-file-size=512kb"];
+            let line = &stress(&[&words[..], &[segments.as_str(), "--blocking", blocking]].concat())[0];
+            assert_eq!(number(line, "bytes_written"), 6 * bytes, "{line}");
+            assert_eq!(number(line, "physical_files_created"), 6 * bytes.div_ceil(512 << 10), "{line}");
+            assert_eq!(number(line, "inline_segments"), 0);
+            assert_eq!(number(line, "peak_files"), 3 * bytes.div_ceil(512 << 10), "{line}");
+            assert!(line["peak_space_amp"].as_f64().unwrap() < 1.02, "{line}");
+        }
+    }
+}
+
+#[test]
+fn one_object_per_chunk_is_what_it_says() {
+    let lines = stress(&["--mode=both", "--segments=4", "--size=fixed:30000"]);
+    let [files, merge] = &lines[..] else { panic!("{} lines", lines.len()) };
+    assert_eq!((&files["mode"], &merge["mode"]), (&"files".into(), &"merge".into()));
+    assert_eq!(number(files, "physical_files_created"), 6 * 5 * 4);
+    assert_eq!(number(&files["requests"], "put"), 6 * 5 * 4 + 6);
+    assert_eq!(number(&merge["requests"], "put"), 6 + 6);
+    for line in lines.iter() {
+        assert_eq!(number(line, "verify_bad"), 0);
+        assert_eq!(number(line, "bytes_written"), 6 * 5 * 4 * 30000);
+    }
+    let shared = &stress(&["--mode=files", "--segments=4", "--size=fixed:30000", "--reuse=0.5"])[0];
+    assert_eq!(shared["scope"], "SHARED");
+    assert_eq!(number(shared, "physical_files_created"), number(shared, "segments_written"));
+    assert_eq!(number(shared, "final_disk_bytes"), number(shared, "final_live_bytes"));
+}
+
+#[test]
+fn json_has_every_field_on_one_line() {
+    let line = &stress(&["--segments=2", "--size=fixed:1000"])[0];
+    for field in FIELDS.split_whitespace() {
+        assert!(!line[field].is_null(), "{field} is missing: {line}");
+    }
+    for kind in KINDS {
+        assert!(line["requests"][kind].is_u64(), "{kind}: {line}");
+    }
+    assert_eq!(line["size"], "fixed:1000");
+    assert_eq!(number(line, "max_file_size"), 32 << 20);
+}
+
+#[test]
+fn a_seed_gives_the_same_bytes_again() {
+    let words = ["--segments=8", "--size=lognormal:30000:1.2:200000", "--reuse=0.5", "--inline-threshold=0"];
+    let run = |seed: &str| {
+        let line = stress(&[&words[..], &["--seed", seed]].concat()).remove(0);
+        ["bytes_written", "segments_written", "segments_reused", "final_live_bytes"].map(|field| number(&line, field))
+    };
+    assert_eq!(run("7"), run("7"));
+    assert_ne!(run("7"), run("8"));
+}
+
+fn checkpoints(below: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(below).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            checkpoints(&path, found);
+        } else if path.ends_with("_metadata") {
+            found.push(below.to_path_buf());
+        }
+    }
+}
+
+#[test]
+fn what_is_kept_is_sound_and_what_is_not_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let below = directory.path().to_str().unwrap();
+    let words = ["--segments=4", "--size=fixed:30000", "--mode=both", "--reuse=0.5", "--dir", below];
+    stress(&words);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    stress(&[&words[..], &["--keep"]].concat());
+    let mut kept = Vec::new();
+    checkpoints(directory.path(), &mut kept);
+    assert_eq!(kept.len(), 2 * 2, "{kept:?}");
+    for checkpoint in kept {
+        let verified = drystone(&["verify", checkpoint.to_str().unwrap()]);
+        assert_eq!(verified.status.code(), Some(0), "{}", text(&verified.stdout));
+    }
+    // It doesn't write into what is there.
+    let again = drystone(&["stress", "--dir", below]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(text(&again.stderr).contains("is not empty"), "{}", text(&again.stderr));
+}
+
+#[test]
+fn people_get_a_table_of_both() {
+    let output = drystone(&["stress", "--subtasks=4", "--segments=4", "--checkpoints=3", "--size=fixed:30000"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "");
+    let shown = text(&output.stdout);
+    let row = |name: &str| {
+        let line = shown.lines().find(|line| line.trim_start().starts_with(name)).expect(&shown);
+        line.trim_start().trim_start_matches(name).split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(row("new files a checkpoint")[..3], ["17", "2", "8.5"]);
+    assert_eq!(row("PUTs a checkpoint")[..3], ["17", "2", "8.5"]);
+    for name in ["files at the end", "$ a month", "NameNode heap", "time to write and commit", "time to restore"] {
+        assert!(!row(name).is_empty());
+    }
+    assert!(shown.contains("packed: every byte of 3 retained checkpoints restored and compared: ok"), "{shown}");
+}
+
+#[test]
+fn bad_words_are_named_with_what_is_allowed() {
+    for (word, expected) in [
+        ("--size=huge", "lognormal:MEDIAN:SIGMA"),
+        ("--reuse=2", "0 to 1"),
+        ("--scope=PRIVATE", "SHARED"),
+        ("--max-file-size=1kb", "64 kb"),
+        ("--threads=0", "1..=256"),
+    ] {
+        let output = drystone(&["stress", word]);
+        assert_eq!(output.status.code(), Some(2), "{word}");
+        assert!(text(&output.stderr).contains(expected), "{word}: {}", text(&output.stderr));
+    }
+}
