@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::registry::SegmentNumber;
+use super::registry::{Found, SegmentNumber};
 use super::{Acknowledged, Checkpoint, Copies, Effect, JobEnd, Ledger, Named, Pending, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CheckpointId, Subtask};
@@ -16,15 +16,16 @@ impl Ledger {
     /// Starts a checkpoint that waits for `subtasks`. The plan says what they should write again.
     ///
     /// # Errors
-    /// `Conflict`: numbers only go up.
+    /// `Conflict`: numbers only go up, and the job must not have ended.
     pub fn trigger(&mut self, checkpoint: CheckpointId, subtasks: BTreeSet<Subtask>) -> Result<RewritePlan> {
+        self.still_runs(format_args!("checkpoint {checkpoint} can't be triggered"))?;
         if let Some(last) = self.last.filter(|&last| checkpoint <= last) {
             let message = format!("checkpoint {checkpoint} can't be triggered: {last} was, and numbers only go up");
             return Err(Error::new(ErrorKind::Conflict, message));
         }
-        let (plan, planned_bytes) = self.choose();
-        let base = self.completed().collect();
-        let pending = Pending { waiting_for: subtasks, acknowledged: BTreeSet::new(), base, planned_bytes };
+        let (plan, planned) = self.choose();
+        let base = self.completed().rev().take(self.settings.retained).collect();
+        let pending = Pending { waiting_for: subtasks, acknowledged: BTreeSet::new(), base, planned };
         self.checkpoints.insert(checkpoint, Checkpoint { state: State::Pending(pending), names: Vec::new() });
         self.last = Some(checkpoint);
         Ok(plan)
@@ -57,7 +58,9 @@ impl Ledger {
             }
             State::Pending(_) => {}
         }
-        if let Some(dangling) = names.iter().find(|named| !is_new(named) && !self.registry.holds_segment(named)) {
+        let mut found = Found::default();
+        let mut is_held = |named| self.registry.holds_segment(named, &mut found);
+        if let Some(dangling) = names.iter().find(|&named| !is_new(named) && !is_held(named)) {
             let Named { file, offset, length, .. } = dangling;
             let message = format!(
                 "checkpoint {checkpoint}, subtask {} of operator {}: names {length} bytes at offset {offset} of {file}, \
@@ -120,9 +123,14 @@ impl Ledger {
         let State::Committing(pending) = &page.state else {
             return Err(Error::new(ErrorKind::Conflict, format!("checkpoint {checkpoint} is not being completed")));
         };
-        let planned_bytes = pending.planned_bytes;
+        let planned = pending.planned.clone();
         page.state = State::Completed { owned: true };
-        self.measure_flow(checkpoint, planned_bytes);
+        self.measure_flow(checkpoint, &planned);
+        // What was under way when these were aborted has landed by now; not so of those aborted below.
+        let is_due = |after: Option<CheckpointId>| after.is_none_or(|after| after < checkpoint);
+        let due: Vec<_> = self.aborted.iter().filter(|&(_, &after)| is_due(after)).map(|(&id, _)| id).collect();
+        self.aborted.retain(|_, &mut after| !is_due(after));
+        self.extend_bases(checkpoint);
         let older: Vec<_> = self.pending().filter(|&id| id < checkpoint).collect();
         let mut effects = Vec::new();
         for id in older {
@@ -131,11 +139,11 @@ impl Ledger {
         }
         effects.extend(self.release_copies(checkpoint));
         effects.extend(self.discard_surplus());
-        // What was under way when they were aborted has landed by now.
-        let aborted: Vec<_> = self.aborted.iter().copied().filter(|&id| id < checkpoint).collect();
-        self.aborted.retain(|&id| id > checkpoint);
-        if !aborted.is_empty() {
-            effects.push(Effect::Clean(aborted));
+        if self.ended.is_some_and(|end| end.discards(self.settings.retention)) {
+            effects.extend(self.discard_all());
+        }
+        if !due.is_empty() {
+            effects.push(Effect::Clean(due));
         }
         Ok(effects)
     }
@@ -162,7 +170,7 @@ impl Ledger {
         }
         let Some(page) = self.checkpoints.remove(&checkpoint) else { return Vec::new() };
         let files = self.release(page.names);
-        self.aborted.insert(checkpoint);
+        self.aborted.insert(checkpoint, self.last);
         if self.aborted.len() > ABORTED_MAX {
             self.aborted.pop_first();
         }
@@ -179,7 +187,7 @@ impl Ledger {
     /// With its files and their lengths.
     ///
     /// # Errors
-    /// `Unsupported`: too many segments.
+    /// `Unsupported`: more segments or bytes than there can be. `Conflict`: the job has ended. Nothing has changed.
     pub fn restored(
         &mut self,
         checkpoint: CheckpointId,
@@ -187,6 +195,7 @@ impl Ledger {
         names: &[Named],
         file_bytes: impl IntoIterator<Item = (Arc<str>, u64)>,
     ) -> Result<()> {
+        self.still_runs(format_args!("checkpoint {checkpoint} can't be restored"))?;
         if self.checkpoints.contains_key(&checkpoint) {
             return Ok(());
         }
@@ -200,16 +209,19 @@ impl Ledger {
     /// Segments were copied to new places in the background, to be named by the checkpoints to come.
     ///
     /// # Errors
-    /// `Unsupported`: too many segments.
+    /// `Unsupported`: more segments or bytes than there can be. `Conflict`: the job has ended. Nothing has changed; the
+    /// copies are the caller's to delete.
     pub fn copied(&mut self, names: &[Named]) -> Result<()> {
+        self.still_runs(format_args!("segments can't be copied"))?;
         let born = self.latest().unwrap_or(CheckpointId(0));
-        self.flow.rewritten_bytes += names.iter().map(|named| named.length).sum::<u64>();
         let names = self.reference(names, born)?;
+        self.flow.copied(self.registry.bytes_by_file(&names).values().sum());
         self.copies.push(Copies { names, after: self.last });
         Ok(())
     }
 
-    /// The job is over. Pending checkpoints are aborted, and completed ones go, if the retention says so.
+    /// The job is over: nothing begins any more. Pending checkpoints are aborted, and completed ones go, if the
+    /// retention says so. Those whose commit is under way follow when its outcome is known.
     pub fn end(&mut self, end: JobEnd) -> Vec<Effect> {
         let pending: Vec<_> = self.pending().collect();
         let mut effects: Vec<Effect> = pending.into_iter().flat_map(|id| self.abort(id)).collect();
@@ -218,18 +230,35 @@ impl Ledger {
         if !dead.is_empty() {
             effects.push(Effect::Delete(dead));
         }
+        self.ended = Some(end);
         if end.discards(self.settings.retention) {
-            let completed: Vec<_> = self.completed().collect();
-            effects.extend(completed.into_iter().filter_map(|id| self.discard(id)));
+            effects.extend(self.discard_all());
         }
         effects
+    }
+
+    fn still_runs(&self, what: std::fmt::Arguments<'_>) -> Result<()> {
+        match self.ended {
+            None => Ok(()),
+            Some(_) => Err(Error::new(ErrorKind::Conflict, format!("{what}: the job has ended"))),
+        }
+    }
+
+    /// Those under way may reuse from now on what this one names.
+    fn extend_bases(&mut self, completed: CheckpointId) {
+        for (_, page) in self.checkpoints.range_mut(completed..) {
+            if let State::Pending(pending) = &mut page.state {
+                pending.base.push(completed);
+            }
+        }
     }
 
     /// All or nothing.
     fn reference(&mut self, names: &[Named], checkpoint: CheckpointId) -> Result<Vec<SegmentNumber>> {
         let mut numbers = Vec::with_capacity(names.len());
+        let mut found = Found::default();
         for named in names {
-            match self.registry.add(named, checkpoint) {
+            match self.registry.add(named, checkpoint, &mut found) {
                 Ok(number) => numbers.push(number),
                 Err(error) => {
                     self.release(numbers);
@@ -246,6 +275,11 @@ impl Ledger {
         let candidates: Vec<_> = self.completed().take(surplus).collect();
         let base: BTreeSet<CheckpointId> = self.checkpoints.values().flat_map(|page| page.base()).copied().collect();
         candidates.into_iter().filter(|id| !base.contains(id)).filter_map(|id| self.discard(id)).collect()
+    }
+
+    fn discard_all(&mut self) -> Vec<Effect> {
+        let completed: Vec<_> = self.completed().collect();
+        completed.into_iter().filter_map(|id| self.discard(id)).collect()
     }
 
     fn discard(&mut self, checkpoint: CheckpointId) -> Option<Effect> {
@@ -268,22 +302,15 @@ impl Ledger {
     }
 
     /// What the checkpoint wrote and what it named again, against the one before.
-    fn measure_flow(&mut self, checkpoint: CheckpointId, planned_bytes: u64) {
+    fn measure_flow(&mut self, checkpoint: CheckpointId, planned: &BTreeSet<u32>) {
         let Some(page) = self.checkpoints.get(&checkpoint) else { return };
         let before = self.completed().rfind(|&id| id < checkpoint).and_then(|id| self.checkpoints.get(&id));
-        let all: u64 = self.registry.bytes_by_file(&page.names).values().sum();
-        let Some(before) = before else {
-            self.flow.written_bytes += all;
-            return;
-        };
-        let (kept, of) = self.registry.shared_bytes_kept(&before.names, &page.names);
-        let written = all.saturating_sub(kept);
-        let rewritten = planned_bytes.min(written);
-        self.flow.rewritten_bytes += rewritten;
-        self.flow.written_bytes += written - rewritten;
-        if of > 0 {
-            // What was written again has survived as well.
-            self.flow.survival = ((kept + rewritten) as f64 / of as f64).min(1.0);
+        match before {
+            None => self.flow.first(self.registry.bytes_by_file(&page.names).values().sum()),
+            Some(before) => {
+                let (kept, new) = self.registry.compare(&before.names, &page.names, planned);
+                self.flow.next(new.bytes, new.shared_bytes, kept);
+            }
         }
     }
 }

@@ -11,6 +11,7 @@
 //!    +------------+--> abort
 //! ```
 
+mod flow;
 mod lifecycle;
 mod plan;
 mod queries;
@@ -30,6 +31,7 @@ use crate::config::Retention;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CheckpointId, Subtask};
 use crate::protocol::RewritePlan;
+use flow::Flow;
 use registry::{Registry, SegmentNumber};
 
 /// How long checkpoints are kept, and how tightly.
@@ -80,12 +82,15 @@ pub struct Ledger {
     settings: LedgerSettings,
     registry: Registry,
     checkpoints: BTreeMap<CheckpointId, Checkpoint>,
-    /// Aborted ones whose files may still land: looked for once more after the next commit.
-    aborted: BTreeSet<CheckpointId>,
+    /// Aborted ones whose files may still land, with the last checkpoint that had been triggered by then: looked for
+    /// once more when one that was triggered later commits.
+    aborted: BTreeMap<CheckpointId, Option<CheckpointId>>,
     /// No checkpoint up to this one is triggered any more.
     last: Option<CheckpointId>,
     /// Segments copied in the background, each set held until a checkpoint triggered after it has completed.
     copies: Vec<Copies>,
+    /// Nothing begins any more; commits that were under way may still land.
+    ended: Option<JobEnd>,
     flow: Flow,
 }
 
@@ -112,11 +117,12 @@ enum State {
 struct Pending {
     waiting_for: BTreeSet<Subtask>,
     acknowledged: BTreeSet<Subtask>,
-    /// Checkpoints that were retained when it was triggered: its subtasks may name again what they name, so they stay
-    /// until it has ended (I4).
+    /// Older checkpoints that were retained when it was triggered, or have completed since: its subtasks may name
+    /// again what those name, so they stay until it has ended (I4). Not those that only wait for another one's end:
+    /// else checkpoints that overlap without end would keep all that ever completed (I8).
     base: Vec<CheckpointId>,
-    /// Bytes that the plan asked to be written again.
-    planned_bytes: u64,
+    /// The files, by number, that the plan asked to be written again. The base names them, so the numbers hold.
+    planned: BTreeSet<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -124,15 +130,6 @@ struct Copies {
     names: Vec<SegmentNumber>,
     /// Checkpoints triggered after it come after this one.
     after: Option<CheckpointId>,
-}
-
-/// How bytes have flowed so far, for the outlook and for the budget of folding.
-#[derive(Clone, Copy, Debug)]
-struct Flow {
-    /// The share of shared bytes that was named again.
-    survival: f64,
-    written_bytes: u64,
-    rewritten_bytes: u64,
 }
 
 impl Ledger {
@@ -143,10 +140,11 @@ impl Ledger {
             settings,
             registry: Registry::default(),
             checkpoints: BTreeMap::new(),
-            aborted: BTreeSet::new(),
+            aborted: BTreeMap::new(),
             last: None,
             copies: Vec::new(),
-            flow: Flow { survival: 1.0, written_bytes: 0, rewritten_bytes: 0 },
+            ended: None,
+            flow: Flow::default(),
         }
     }
 
@@ -157,7 +155,8 @@ impl Ledger {
 
     /// The same, counted again from the checkpoints' pages: for audits (I5).
     pub fn recount(&self) -> SpaceUsage {
-        self.registry.recount()
+        let pages = self.checkpoints.values().map(|page| &page.names);
+        self.registry.recount(pages.chain(self.copies.iter().map(|copies| &copies.names)).flatten().copied())
     }
 
     /// The newest completed checkpoint.
@@ -198,10 +197,10 @@ impl Ledger {
         latest.map(|checkpoint| self.registry.segments_of(path, &checkpoint.names)).unwrap_or_default()
     }
 
-    /// The plan, and how many bytes it asks to be written again.
-    fn choose(&self) -> (RewritePlan, u64) {
+    /// The plan, and the numbers of its files.
+    fn choose(&self) -> (RewritePlan, BTreeSet<u32>) {
         let Some((latest, checkpoint)) = self.latest().and_then(|id| Some((id, self.checkpoints.get(&id)?))) else {
-            return (RewritePlan::default(), 0);
+            return (RewritePlan::default(), BTreeSet::new());
         };
         let latest_bytes = self.registry.bytes_by_file(&checkpoint.names);
         let uses = self.registry.files().map(|(number, file)| FileUse {
@@ -212,14 +211,11 @@ impl Ledger {
             scope: file.scope,
             owned: file.owned,
         });
-        let credit = self.settings.space.fold_ratio_max * self.flow.written_bytes as f64;
-        let fold_bytes_max = (credit as u64).saturating_sub(self.flow.rewritten_bytes);
-        let outlook = Outlook { latest, survival: self.flow.survival, fold_bytes_max };
+        let outlook = self.flow.outlook(latest, &self.settings.space);
         let choices = plan(&uses.collect::<Vec<_>>(), &self.settings.space, &outlook);
-        let bytes = choices.iter().map(|choice| choice.bytes).sum();
-        let reasons: BTreeMap<u32, _> = choices.iter().map(|choice| (choice.number, choice.reason)).collect();
-        let files = self.registry.files().filter_map(|(number, f)| Some((f.path.to_string(), *reasons.get(&number)?)));
-        (RewritePlan { files: files.collect() }, bytes)
+        let path = |choice: &Choice| Some((self.registry.path_of(choice.number)?, choice.reason));
+        let files = choices.iter().filter_map(path).collect();
+        (RewritePlan { files }, choices.iter().map(|choice| choice.number).collect())
     }
 
     fn page(&mut self, checkpoint: CheckpointId) -> Result<&mut Checkpoint> {

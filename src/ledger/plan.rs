@@ -1,12 +1,14 @@
 //! What to write again: a pure function of how the files are used. `design/space.md` has the argument.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::id::{CheckpointId, Scope};
 use crate::protocol::Reason;
 
 /// When space is won back, and what that may cost.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SpacePolicy {
-    /// Bytes in files for each byte that is named, at most; `None` lets files be.
+    /// Bytes in files for each byte that is named, at most; `None`, or less than 1, lets files be.
     pub amplification_max: Option<f64>,
     /// Up to this many bytes of files nothing is written again.
     pub floor_bytes: u64,
@@ -57,7 +59,7 @@ pub struct Choice {
     pub bytes: u64,
 }
 
-/// So many files of one size class are folded together.
+/// So many files of one size class are folded together, for each who writes.
 const FOLD_FILES: usize = 4;
 /// Each size class holds files of up to so many times the bytes of the one below.
 const CLASS_FACTOR: u64 = 4;
@@ -67,11 +69,13 @@ const OWN_AMPLIFICATION_MIN: f64 = 1.02;
 /// Which files' segments the next checkpoint should write again rather than name.
 ///
 /// After it, and with all that only older checkpoints name gone, there are at most
-/// `max(amplification_max * live, floor_bytes)` bytes in files, if as much survives as the outlook says and every
-/// segment of a chosen file is written again. In the order of the choice: the most wasteful first.
+/// `max(amplification_max * live, floor_bytes)` bytes in files, if as much survives as the outlook says, every
+/// segment of a chosen file is written again, and no file that has to stay wastes too much by itself: those that are
+/// exclusive, new, or dead by less than a quarter of what the limit allows. In the order of the choice: the most
+/// wasteful first.
 pub fn plan(files: &[FileUse], policy: &SpacePolicy, outlook: &Outlook) -> Vec<Choice> {
     let mut choices = Vec::new();
-    if let Some(amplification_max) = policy.amplification_max {
+    if let Some(amplification_max) = policy.amplification_max.filter(|&limit| limit >= 1.0) {
         choose_wasteful(files, amplification_max, policy.floor_bytes, outlook, &mut choices);
     }
     if policy.across {
@@ -88,17 +92,17 @@ fn choose_wasteful(
     choices: &mut Vec<Choice>,
 ) {
     let named = || files.iter().filter(|file| file.latest_bytes > 0 && file.owned);
-    let live: u64 = named().map(|file| file.latest_bytes).sum();
-    let mut kept_bytes: u64 = named().map(|file| file.bytes).sum();
-    let mut kept_live: u64 = named().filter(|file| file.scope == Scope::Shared).map(|file| file.latest_bytes).sum();
+    let live: u128 = named().map(|file| wide(file.latest_bytes)).sum();
+    let mut kept_bytes: u128 = named().map(|file| wide(file.bytes)).sum();
+    let mut kept_live: u128 =
+        named().filter(|file| file.scope == Scope::Shared).map(|file| wide(file.latest_bytes)).sum();
     let shared_live = kept_live;
     let bound = (amplification_max * live as f64).max(floor_bytes as f64);
     // Where all that is left is this full or fuller, the whole is below the limit by a margin.
     let own_min = (1.0 + (amplification_max - 1.0) / 4.0).max(OWN_AMPLIFICATION_MIN);
 
     let is_worth_it = |file: &&FileUse| file.bytes as f64 > own_min * file.latest_bytes as f64;
-    let mut candidates: Vec<&FileUse> =
-        named().filter(|f| f.scope == Scope::Shared && f.born < outlook.latest).filter(is_worth_it).collect();
+    let mut candidates: Vec<&FileUse> = named().filter(|file| may_be_left(file, outlook)).filter(is_worth_it).collect();
     // By what share is dead; equal ones stay apart by their numbers, so none is lost.
     candidates.sort_by(|a, b| {
         let (dead_a, dead_b) = (wide(a.latest_bytes) * wide(b.bytes), wide(b.latest_bytes) * wide(a.bytes));
@@ -110,35 +114,45 @@ fn choose_wasteful(
         if kept_bytes as f64 + replaced <= bound {
             break;
         }
-        kept_bytes -= file.bytes;
-        kept_live -= file.latest_bytes;
+        kept_bytes -= wide(file.bytes);
+        kept_live -= wide(file.latest_bytes);
         choices.push(Choice { number: file.number, reason: Reason::Waste, bytes: file.latest_bytes });
     }
 }
 
 /// Tiered: files of one size class go together into one of the next, so that a byte is folded at most once a class.
+///
+/// Each worker packs what it writes again into a file of its own, so it takes several files of each: the latest
+/// checkpoint's small files tell how many there are. What credit there is goes to the smallest and oldest first, and a
+/// class that is beyond it is folded in part: else a long class would be waited for while it grows longer.
 fn choose_small(files: &[FileUse], policy: &SpacePolicy, outlook: &Outlook, choices: &mut Vec<Choice>) {
-    let chosen: std::collections::BTreeSet<u32> = choices.iter().map(|choice| choice.number).collect();
+    let chosen: BTreeSet<u32> = choices.iter().map(|choice| choice.number).collect();
     let is_small = |file: &&FileUse| file.latest_bytes > 0 && file.latest_bytes < policy.file_bytes_max / 2;
-    let mut classes: std::collections::BTreeMap<u32, Vec<&FileUse>> = std::collections::BTreeMap::new();
-    for file in files.iter().filter(|f| f.scope == Scope::Shared && f.owned && !chosen.contains(&f.number)) {
-        if is_small(&file) {
-            classes.entry(file.latest_bytes.ilog(CLASS_FACTOR)).or_default().push(file);
-        }
+    let small = || files.iter().filter(is_small).filter(|file| file.scope == Scope::Shared && file.owned);
+    let writers = small().filter(|file| file.born == outlook.latest).count().max(1);
+    let mut classes: BTreeMap<u32, Vec<&FileUse>> = BTreeMap::new();
+    for file in small().filter(|file| may_be_left(file, outlook) && !chosen.contains(&file.number)) {
+        classes.entry(file.latest_bytes.ilog(CLASS_FACTOR)).or_default().push(file);
     }
     let mut credit = outlook.fold_bytes_max;
-    for members in classes.into_values().filter(|members| members.len() >= FOLD_FILES) {
-        let bytes: u64 = members.iter().map(|file| file.latest_bytes).sum();
-        if bytes > credit {
-            break;
+    for mut members in classes.into_values() {
+        members.sort_by_key(|file| (file.born, file.number));
+        let mut left = credit;
+        let affordable = members.iter().map_while(|file| {
+            left = left.checked_sub(file.latest_bytes)?;
+            Some(Choice { number: file.number, reason: Reason::Fold, bytes: file.latest_bytes })
+        });
+        let folded: Vec<Choice> = affordable.collect();
+        if folded.len() >= FOLD_FILES * writers {
+            credit = left;
+            choices.extend(folded);
         }
-        credit -= bytes;
-        choices.extend(members.iter().map(|file| Choice {
-            number: file.number,
-            reason: Reason::Fold,
-            bytes: file.latest_bytes,
-        }));
     }
+}
+
+/// Its segments are the job's to write elsewhere, and it isn't the latest checkpoint's own.
+fn may_be_left(file: &FileUse, outlook: &Outlook) -> bool {
+    file.scope == Scope::Shared && file.owned && file.born < outlook.latest
 }
 
 fn wide(bytes: u64) -> u128 {
