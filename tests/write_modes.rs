@@ -134,10 +134,12 @@ async fn who_has_waited_in_vain_opens_a_file_for_all() {
     held.write(bytes_of(1, 2 * BUFFER)).await.unwrap();
     let first = packing.write(bytes_of(2, 5_000), None).await.unwrap();
     let next = packing.write(bytes_of(3, 5_000), None).await.unwrap();
-    assert_eq!(start.elapsed(), Duration::from_secs(1), "the second needn't wait");
     assert_eq!(token(&first), token(&next));
+    // Nor need one that doesn't fit there.
+    let full = packing.write(bytes_of(4, 1_045_000), Some(1_045_000)).await.unwrap();
+    assert_eq!(start.elapsed(), Duration::from_secs(1), "only the first has to wait");
     drop(held);
-    packing.check(&[first, next], &packing.pool.seal().await.unwrap()).await;
+    packing.check(&[first, next, full], &packing.pool.seal().await.unwrap()).await;
 }
 
 #[tokio::test]
