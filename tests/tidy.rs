@@ -16,7 +16,7 @@ const MODULES: &[(&str, &[&str], bool)] = &[
     ("ledger", &["config", "error", "handle", "id", "protocol"], false),
     ("format", &["error", "handle", "id"], false),
     ("store", &["error", "id", "metrics"], true),
-    ("write", &["error", "format", "handle", "id", "store"], true),
+    ("write", &["error", "format", "handle", "id", "metrics", "store"], true),
     ("read", &["error", "format", "handle", "id", "store"], true),
     ("worker", &["error", "format", "handle", "id", "metrics", "protocol", "store", "write"], true),
     (
@@ -207,6 +207,11 @@ fn nothing_unfinished_or_unpredictable_is_left() {
     for (path, text) in sources("src") {
         for (number, line) in code(&text) {
             // The runtime's clock, which a test can pause; clippy.toml bans the other by its real name.
+            let line = if text.contains("use tokio::time::Instant;") {
+                line.replace("Instant::now", "")
+            } else {
+                line.to_owned()
+            };
             let line = &line.replace("tokio::time::Instant::now", "");
             for (word, advice) in forbidden.iter().filter(|(word, _)| line.contains(word)) {
                 broken.push(format!("{}:{number}: {word}: {advice}", path.display()));

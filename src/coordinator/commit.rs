@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tracing::Instrument;
 
 use super::books::Draft;
 use super::{Coordinator, Shared, assemble};
@@ -65,7 +66,8 @@ impl Coordinator {
     /// Cancel safe: the commit goes on; ask [`latest`](Self::latest).
     pub async fn complete(&self, checkpoint: CheckpointId) -> Result<Completed> {
         let coordinator = self.clone();
-        match tokio::spawn(async move { coordinator.commit(checkpoint).await }).await {
+        let span = tracing::debug_span!("commit", %checkpoint);
+        match tokio::spawn(async move { coordinator.commit(checkpoint).await }.instrument(span)).await {
             Ok(completed) => completed,
             Err(error) => {
                 let message = format!("the commit of checkpoint {checkpoint} was cut");

@@ -68,7 +68,14 @@ impl Coordinator {
                 return Err(error);
             }
         };
-        self.adopt_copies(&state, &chosen, copied)
+        match self.adopt_copies(&state, &chosen, copied) {
+            Ok(rewritten) => Ok(rewritten),
+            Err(error) => {
+                // The job has ended meanwhile, say.
+                let _ = pool.abandon().await;
+                Err(error)
+            }
+        }
     }
 
     /// The segments to copy: of planned files, the most wasteful first, as far as the budget goes.

@@ -4,6 +4,7 @@ use super::Worker;
 use super::running::Running;
 use crate::handle::{JavaString, StreamHandle};
 use crate::id::Scope;
+use crate::metrics::{self, Rewriting};
 use crate::protocol::{Reason, Reuse, RewriteReason};
 use crate::store::FlinkPath;
 use crate::store::names::{self, PhysicalFileName};
@@ -32,14 +33,22 @@ fn rewrite_reason(worker: &Worker, running: &Running, handle: &StreamHandle) -> 
         // Beside the metadata of the checkpoint that wrote it, where no other finds it.
         StreamHandle::Relative(_) => Some(RewriteReason::Exclusive),
         StreamHandle::Segment(segment) if segment.scope == Scope::Exclusive => Some(RewriteReason::Exclusive),
-        StreamHandle::Segment(segment) => file_reason(worker, running, &segment.path, Some(segment.scope)),
-        StreamHandle::File(file) => file_reason(worker, running, &file.path, None),
+        StreamHandle::Segment(segment) => {
+            file_reason(worker, running, &segment.path, segment.size, Some(segment.scope))
+        }
+        StreamHandle::File(file) => file_reason(worker, running, &file.path, handle.size().unwrap_or_default(), None),
         StreamHandle::EmptySegment | StreamHandle::KeyGroups(_) => None,
     }
 }
 
 /// `scope` is what the handle says; a whole file's is told by its directory.
-fn file_reason(worker: &Worker, running: &Running, path: &JavaString, scope: Option<Scope>) -> Option<RewriteReason> {
+fn file_reason(
+    worker: &Worker,
+    running: &Running,
+    path: &JavaString,
+    bytes: u64,
+    scope: Option<Scope>,
+) -> Option<RewriteReason> {
     let text = path.to_text();
     let Ok(path) = FlinkPath::parse(&text) else { return Some(RewriteReason::NotOwned) };
     let Some(owner) = owner(worker, running, &path) else { return Some(RewriteReason::NotOwned) };
@@ -47,6 +56,11 @@ fn file_reason(worker: &Worker, running: &Running, path: &JavaString, scope: Opt
         return Some(RewriteReason::Exclusive);
     }
     if let Some(reason) = running.plan.reason(&text) {
+        let rewriting = match reason {
+            Reason::Waste => Rewriting::Waste,
+            Reason::Fold => Rewriting::Fold,
+        };
+        metrics::rewritten(rewriting, bytes);
         return Some(RewriteReason::Planned(reason));
     }
     // Another job's numbers say nothing of this one's checkpoints.

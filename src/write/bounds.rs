@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
 
 use crate::error::{Error, Result};
+use crate::metrics::{self, Queue};
 
 /// Bounds on memory and on uploads. Cheap to clone; all clones are the same bounds.
 ///
@@ -114,7 +116,9 @@ impl Bounds {
     pub(super) async fn uploads_bounded(&self) {
         let most = self.inner.uploads_max;
         if self.inner.under_way().seals > most {
+            let started = Instant::now();
             self.until(|under_way| under_way.seals <= most).await;
+            metrics::waited(Queue::Uploads, started.elapsed());
         }
     }
 
@@ -230,7 +234,9 @@ impl Held {
     pub(super) async fn grow(&mut self, bytes: u64) {
         let inner = &*self.bounds.inner;
         if inner.waiting.load(SeqCst) > 0 || !inner.try_take(bytes) {
+            let started = Instant::now();
             self.bounds.take(bytes).await;
+            metrics::waited(Queue::Memory, started.elapsed());
         }
         self.bytes += bytes;
     }

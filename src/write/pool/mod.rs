@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
 
 pub(super) use lease::Lease;
 pub(super) use sealing::Sealing;
@@ -26,6 +27,7 @@ use super::{Origin, PoolMode, WriteSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::StreamHandle;
 use crate::id::{CheckpointId, FileToken};
+use crate::metrics::{self, Queue};
 use crate::store::Location;
 use crate::store::names::{PhysicalFileName, WorkerName};
 
@@ -151,7 +153,10 @@ impl FilePool {
     /// The handle is written out once for each of the `handles` that will be made of it: all of them count.
     pub(super) fn inline(&self, chunk: &Chunk, handles: u64) -> Result<Option<StreamHandle>> {
         match self.shared.inline.spend(chunk.length.saturating_mul(handles)) {
-            true => self.inline_handle(chunk.contiguous(), chunk.crc.value()).map(Some),
+            true => {
+                metrics::inlined(chunk.length);
+                self.inline_handle(chunk.contiguous(), chunk.crc.value()).map(Some)
+            }
             false => Ok(None),
         }
     }
@@ -196,7 +201,10 @@ impl FilePool {
     /// Waits for a lease to end, but not for ever.
     async fn wait_for_slot(&self, leased: Arc<Semaphore>) -> Slot {
         let PoolMode::Blocking { lease_timeout } = self.shared.settings.mode else { return Slot::GivenUp };
-        match tokio::time::timeout(lease_timeout, leased.acquire_owned()).await {
+        let started = Instant::now();
+        let permit = tokio::time::timeout(lease_timeout, leased.acquire_owned()).await;
+        metrics::waited(Queue::Leases, started.elapsed());
+        match permit {
             Ok(Ok(permit)) => Slot::Taken(permit),
             _ => Slot::GivenUp,
         }

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
+use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::Shared;
 use super::state::{Outcome, PoolState, Refusal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::FileToken;
+use crate::metrics;
 use crate::store::Location;
 use crate::write::bounds::OnItsWay;
 use crate::write::file::{OpenFile, SealedFile, no_runtime};
@@ -34,15 +37,24 @@ impl Sealing {
     /// end is recorded at once.
     pub(super) fn start(self) {
         let Self { file, mut ending } = self;
+        let span = tracing::debug_span!("seal", file = %ending.location.name());
         match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(async move {
-                let sealed = {
-                    let _permit = ending.on_its_way.permit().await;
-                    file.seal().await
-                };
-                ending.result = Some(sealed);
-                drop(ending);
-            })),
+            Ok(runtime) => drop(
+                runtime.spawn(
+                    async move {
+                        let sealed = {
+                            let _permit = ending.on_its_way.permit().await;
+                            let started = Instant::now();
+                            let sealed = file.seal().await;
+                            metrics::seal_took(started.elapsed());
+                            sealed
+                        };
+                        ending.result = Some(sealed);
+                        drop(ending);
+                    }
+                    .instrument(span),
+                ),
+            ),
             Err(_) => ending.result = Some(Err(no_runtime(&ending.location))),
         }
     }
