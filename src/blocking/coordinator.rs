@@ -6,7 +6,7 @@ use super::Waiter;
 use crate::config::ClaimMode;
 use crate::coordinator::{self, Acknowledged, Completed, JobEnd, Latest, Rewritten, SpaceUsage};
 use crate::error::Result;
-use crate::handle::InlineHandle;
+use crate::handle::{InlineHandle, MasterState};
 use crate::id::{CheckpointId, OperatorId, Subtask};
 use crate::protocol::{Acknowledgement, RewritePlan, Trigger};
 use crate::read::Checkpoint;
@@ -60,6 +60,14 @@ impl Coordinator {
         state: InlineHandle,
     ) -> Result<()> {
         self.inner.acknowledge_operator(checkpoint, operator, state)
+    }
+
+    /// As [`coordinator::Coordinator::acknowledge_master`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn acknowledge_master(&self, checkpoint: CheckpointId, state: MasterState) -> Result<()> {
+        self.inner.acknowledge_master(checkpoint, state)
     }
 
     /// As [`coordinator::Coordinator::decline`].

@@ -25,7 +25,8 @@ pub(super) fn assemble(
     let version = if has_merged { version.max(MERGED_CHANNELS_SINCE) } else { version };
     let operators = operators.iter().map(|spec| operator(spec, draft)).collect();
     let properties = properties(retention).encode();
-    Ok(CheckpointMetadata { version, checkpoint_id: checkpoint, master_states: Vec::new(), operators, properties })
+    let master_states = draft.masters.values().cloned().collect();
+    Ok(CheckpointMetadata { version, checkpoint_id: checkpoint, master_states, operators, properties })
 }
 
 fn operator(spec: &OperatorSpec, draft: &Draft) -> Operator {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::handle::{InlineHandle, JavaString, Place, StreamHandle, SubtaskState};
+use crate::handle::{InlineHandle, JavaString, MasterState, Place, StreamHandle, SubtaskState};
 use crate::id::{CheckpointId, OperatorId, Subtask};
 use crate::ledger::{Effect, Ledger, Named};
 use crate::metrics::{self, FileMerging};
@@ -39,6 +39,7 @@ pub(super) struct Draft {
     pub(super) states: BTreeMap<Subtask, Box<SubtaskState>>,
     pub(super) finished: BTreeSet<Subtask>,
     pub(super) operators: BTreeMap<OperatorId, InlineHandle>,
+    pub(super) masters: BTreeMap<JavaString, MasterState>,
     /// The files written for it that its states name.
     pub(super) new_files: BTreeMap<Arc<str>, NewFile>,
 }

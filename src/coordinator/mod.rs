@@ -22,6 +22,7 @@ pub use commit::Completed;
 pub use rewrite::Rewritten;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::handle::{InlineHandle, MasterState};
 use crate::id::{CheckpointId, OperatorId, Subtask};
 use crate::ledger::{Effect, Ledger, LedgerSettings};
 use crate::protocol::{Acknowledgement, OperatorSpec, RewritePlan, Trigger};
@@ -176,7 +177,7 @@ impl Coordinator {
         &self,
         checkpoint: CheckpointId,
         operator: OperatorId,
-        state: crate::handle::InlineHandle,
+        state: InlineHandle,
     ) -> Result<()> {
         if !self.shared.operators.iter().any(|spec| spec.id == operator) {
             return Err(Error::new(ErrorKind::Invalid, format!("the job has no operator {operator}")));
@@ -184,6 +185,17 @@ impl Coordinator {
         let mut books = self.books();
         let none = || Error::new(ErrorKind::NotFound, format!("checkpoint {checkpoint} is not under way"));
         books.drafts.get_mut(&checkpoint).ok_or_else(none)?.operators.insert(operator, state);
+        Ok(())
+    }
+
+    /// The state of a master hook, which is of the whole job: in the metadata. Of two of one name the later one counts.
+    ///
+    /// # Errors
+    /// `NotFound`: no such checkpoint is under way.
+    pub fn acknowledge_master(&self, checkpoint: CheckpointId, state: MasterState) -> Result<()> {
+        let mut books = self.books();
+        let none = || Error::new(ErrorKind::NotFound, format!("checkpoint {checkpoint} is not under way"));
+        books.drafts.get_mut(&checkpoint).ok_or_else(none)?.masters.insert(state.name.clone(), state);
         Ok(())
     }
 

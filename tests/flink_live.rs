@@ -1,0 +1,93 @@
+//! Stock Flink as the judge of the live path: what Flink wrote is written again by workers, committed by a coordinator,
+//! and Flink restores it.
+//!
+//! Needs what `tests/flink.rs` needs.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "support/recommit.rs"]
+mod recommit;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+fn flink() -> Command {
+    Command::new(std::env::var("DRYSTONE_FLINK").expect("DRYSTONE_FLINK names the command that runs stock Flink"))
+}
+
+fn properties(fixture: &Path) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(fixture.join("fixture.properties")).unwrap();
+    text.lines().filter_map(|line| line.split_once('=')).map(|(k, v)| (k.to_string(), v.to_string())).collect()
+}
+
+/// The checkpoint with the highest number.
+fn newest(fixture: &Path) -> Option<PathBuf> {
+    let jobs = fs::read_dir(fixture.join("ckpt")).ok()?.map(|entry| entry.unwrap().path());
+    let checkpoints = jobs.flat_map(|job| fs::read_dir(job).unwrap().map(|entry| entry.unwrap().path()));
+    let numbered = checkpoints.filter(|path| path.join("_metadata").is_file()).filter_map(|path| {
+        let number: u64 = path.file_name()?.to_str()?.strip_prefix("chk-")?.parse().ok()?;
+        Some((number, path))
+    });
+    numbered.max().map(|(_, path)| path)
+}
+
+#[test]
+fn stock_flink_restores_what_workers_wrote_and_a_coordinator_committed() {
+    let all = std::env::var("DRYSTONE_FLINK_ALL").is_ok_and(|v| v == "1");
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/flink");
+    let mut count = 0;
+    for fixture in fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path()) {
+        let (true, Some(checkpoint)) = (fixture.join("fixture.properties").is_file(), newest(&fixture)) else {
+            continue;
+        };
+        let properties = properties(&fixture);
+        for inline in if all { &["0", "20kb"][..] } else { &["2kb"] } {
+            let to = tempfile::tempdir().unwrap();
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+            let path = runtime.block_on(recommit::recommit(&data, &checkpoint, to.path(), inline));
+            let in_flight = properties["unaligned"] == "true";
+            let output = flink()
+                .arg("restore")
+                .arg(format!("--path={}", path.to_string().replace("file:/", "file:///")))
+                .args([format!("--n={}", properties["n"]), format!("--backend={}", properties["arg.backend"])])
+                .arg(format!("--unaligned-source={in_flight}"))
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            let passed = text.lines().any(|line| line.starts_with("PASS "));
+            assert!(passed, "{}\n{text}\n{}", fixture.display(), String::from_utf8_lossy(&output.stderr));
+            count += 1;
+        }
+    }
+    assert!(count >= 5, "{count} fixtures");
+}
+
+#[test]
+fn flinks_own_classes_read_what_stress_leaves_behind() {
+    for more in [&["--scope=EXCLUSIVE"][..], &["--scope=SHARED", "--reuse=0.9", "--across=true"]] {
+        let to = tempfile::tempdir().unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_drystone"))
+            .args(["stress", "--mode=merge", "--subtasks=8", "--segments=8", "--checkpoints=5", "--size=fixed:4096"])
+            .args(["--inline-threshold=0", "--keep", "--json", "--dir"])
+            .arg(to.path().join("kept"))
+            .args(more)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let listing = to.path().join("listing.json");
+        let output = flink().arg("dump").args([&to.path().join("kept"), &listing]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let listing: Value = serde_json::from_str(&fs::read_to_string(&listing).unwrap()).unwrap();
+        let checkpoints = listing["checkpoints"].as_array().unwrap();
+        assert_eq!(checkpoints.len(), 3, "{more:?}");
+        for checkpoint in checkpoints {
+            let streams = checkpoint["streams"].as_array().unwrap();
+            assert_eq!(streams.len(), 64);
+            assert!(streams.iter().all(|stream| stream["contentLength"] == 4096), "{more:?}");
+        }
+    }
+}

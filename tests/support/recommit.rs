@@ -1,0 +1,120 @@
+//! Takes a checkpoint that Flink wrote, and has its state written again through workers and a coordinator.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use drystone::config::Config;
+use drystone::coordinator::Acknowledged;
+use drystone::handle::{InlineHandle, JavaString, OperatorSubtasks, StreamHandle};
+use drystone::id::{JobId, Scope};
+use drystone::protocol::{Acknowledgement, OperatorSpec};
+use drystone::read::{Checkpoint, ReadLimits, State, open_handle};
+use drystone::storage::Storage;
+use drystone::store::{FlinkPath, Rebase, Stores};
+use futures::TryStreamExt;
+
+const JOB: JobId = JobId([9; 16]);
+
+/// The new checkpoint's path.
+pub async fn recommit(data: &Path, source: &Path, to: &Path, inline: &str) -> FlinkPath {
+    let path = |text: &str| FlinkPath::parse(text).unwrap();
+    let rule = Rebase { from: path("file:/data/flink"), to: path(data.to_str().unwrap()) };
+    let stores = Stores::new().with_rebase(vec![rule]);
+    let source = path(source.to_str().unwrap());
+    let checkpoint = Checkpoint::load(&stores, &source).await.unwrap();
+    let state = State::of(&stores, &checkpoint).await.unwrap();
+    let limits = ReadLimits::default();
+    let mut contents = Vec::new();
+    for stream in &state.streams {
+        let chunks: Vec<Bytes> = open_handle(&state.files, stream, &limits).try_collect().await.unwrap();
+        contents.push(Bytes::from(chunks.concat()));
+    }
+    let mut contents = contents.into_iter();
+
+    let metadata = &checkpoint.decoded.metadata;
+    let config = Config::from_map([
+        ("execution.checkpointing.dir", format!("file:{}", to.display())),
+        ("execution.checkpointing.data-inline-threshold", inline.to_owned()),
+        ("drystone.metadata-version", metadata.version.max(4).to_string()),
+    ]);
+    let storage = Storage::open(&config).unwrap();
+    let specs = metadata.operators.iter().map(|operator| OperatorSpec {
+        id: operator.id,
+        name: operator.name.clone(),
+        uid: operator.uid.clone(),
+        parallelism: operator.parallelism,
+        max_parallelism: operator.max_parallelism,
+    });
+    let specs: Vec<_> = specs.collect();
+    let coordinator = storage.coordinator(JOB, specs.clone()).await.unwrap();
+    let worker = storage.worker(JOB, "worker").unwrap();
+    let id = metadata.checkpoint_id;
+    let trigger = coordinator.trigger(id).unwrap();
+    for master in &metadata.master_states {
+        coordinator.acknowledge_master(id, master.clone()).unwrap();
+    }
+    let mut under_way = Vec::new();
+    for (spec, operator) in specs.iter().zip(&metadata.operators) {
+        if let Some(StreamHandle::Inline(inline)) = &operator.coordinator {
+            contents.next();
+            coordinator.acknowledge_operator(id, spec.id, inline.clone()).unwrap();
+        }
+        let entries = match &operator.subtasks {
+            OperatorSubtasks::FullyFinished => {
+                spec.subtasks().for_each(|subtask| drop(coordinator.finished(id, subtask).unwrap()));
+                continue;
+            }
+            OperatorSubtasks::Reported(entries) => entries,
+        };
+        for subtask in spec.subtasks() {
+            let entry = entries.iter().find(|entry| entry.index == subtask.index);
+            let Some(mut state) = entry.and_then(|entry| entry.state.clone()) else {
+                match entry {
+                    Some(_) => drop(coordinator.finished(id, subtask).unwrap()),
+                    None => {
+                        let none = Acknowledgement { checkpoint: id, subtask, state: None, sealed: Vec::new() };
+                        coordinator.acknowledge(none).unwrap();
+                    }
+                }
+                continue;
+            };
+            let mut streams: Vec<(StreamHandle, Scope)> = Vec::new();
+            state.visit_streams(subtask, |place, handle| streams.push((handle.clone(), place.part.scope())));
+            let snapshot = worker.begin(subtask, &trigger).unwrap();
+            let mut written: Vec<(StreamHandle, Option<drystone::write::Written>)> = Vec::new();
+            for (handle, scope) in streams {
+                let bytes = contents.next().unwrap();
+                // Handles that Flink holds to be equal stay equal.
+                if written.iter().any(|(known, _)| *known == handle) {
+                    continue;
+                }
+                let mut segment = snapshot.segment(scope, None);
+                segment.write(bytes).await.unwrap();
+                let result = segment.finish().await.unwrap();
+                written.push((handle, Some(result)));
+            }
+            for slot in [&mut state.managed_operator, &mut state.raw_operator] {
+                // Nobody but Flink's own merging has directories to manage, nor a placeholder to name them.
+                slot.take_if(|operator| operator.directories.take().is_some_and(|directories| directories.empty));
+            }
+            under_way.push((subtask, state, written, snapshot.finish()));
+        }
+    }
+    let mut last = None;
+    for (subtask, mut state, written, ticket) in under_way {
+        let durable = ticket.seal().await.unwrap();
+        state.visit_streams_mut(subtask, |_, handle| {
+            let (_, result) = written.iter().find(|(known, _)| known == handle).unwrap();
+            let new = durable.handle(result.as_ref().unwrap()).unwrap();
+            let empty = || InlineHandle { name: JavaString::new("empty").unwrap(), bytes: Bytes::new() };
+            *handle = new.unwrap_or_else(|| StreamHandle::Inline(empty()));
+        });
+        let sealed = durable.sealed().to_vec();
+        let acknowledgement = Acknowledgement { checkpoint: id, subtask, state: Some(state), sealed };
+        last = Some(coordinator.acknowledge(acknowledgement).unwrap());
+    }
+    assert_eq!(last, Some(Acknowledged::Ready));
+    let completed = coordinator.complete(id).await.unwrap();
+    worker.complete(id);
+    completed.path
+}
