@@ -134,8 +134,10 @@ impl Storage {
     fn write_settings(&self) -> WriteSettings {
         let settings = &self.settings;
         let lease_timeout = settings.lease_timeout;
+        // A segment that is larger than a file may be has one of its own.
+        let file_bytes_max = if settings.merges_files() { settings.max_file_size.0 } else { 1 };
         WriteSettings {
-            file_bytes_max: settings.max_file_size.0,
+            file_bytes_max,
             inline_bytes_max: settings.data_inline_threshold.0,
             inline_bytes_total_max: settings.inline_total_max.0,
             buffer_bytes_max: settings.segment_buffer.0,
@@ -167,7 +169,7 @@ impl Storage {
         let space = SpacePolicy {
             amplification_max: settings.max_space_amplification,
             floor_bytes: settings.space_floor().0,
-            across: settings.across_checkpoint_boundary,
+            across: settings.across_checkpoint_boundary && settings.merges_files(),
             fold_ratio_max: settings.fold_write_amplification,
             file_bytes_max: settings.max_file_size.0,
         };

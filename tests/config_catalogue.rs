@@ -133,7 +133,7 @@ fn nothing_given_is_flinks_defaults() {
     assert_eq!(settings, Settings::default());
     assert_eq!(warnings, []);
     settings.validate().unwrap();
-    assert!(!settings.file_merging_enabled && !settings.across_checkpoint_boundary && !settings.pool_blocking);
+    assert!(settings.merges_files() && !settings.across_checkpoint_boundary && !settings.pool_blocking);
     assert_eq!(settings.max_file_size, MemorySize(32 << 20));
     assert_eq!(settings.space_floor(), MemorySize(32 << 20));
     assert_eq!((settings.max_subtasks_per_file, settings.max_space_amplification), (None, Some(2.0)));

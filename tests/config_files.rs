@@ -30,7 +30,7 @@ fn nested_flat_and_mixed_are_the_same() {
             [("execution.checkpointing.dir", "s3://b/x"), ("execution.checkpointing.file-merging.enabled", "true")];
         assert_eq!(pairs(&config), expected, "{text}");
         let (settings, warnings) = config.settings().unwrap();
-        assert!(settings.file_merging_enabled && warnings.is_empty(), "{warnings:?}");
+        assert!(settings.merges_files() && warnings.is_empty(), "{warnings:?}");
     }
 }
 

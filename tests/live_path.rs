@@ -204,3 +204,16 @@ async fn a_job_on_a_local_disk_restarted_and_ended() {
     let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[tokio::test]
+async fn without_merging_every_segment_has_a_file_of_its_own() {
+    let root = FlinkPath::parse("memory://host/checkpoints").unwrap();
+    let off = config(&[("execution.checkpointing.file-merging.enabled", "false")]);
+    let storage = Storage::open_on(Arc::new(InMemory::new()), &root, &off).unwrap();
+    let mut job = Job::new(storage).await;
+    job.work(0);
+    job.checkpoint().await;
+    job.check().await;
+    let space = job.coordinator.space();
+    assert_eq!((space.files, space.segments), (u64::from(SUBTASKS * CHUNKS), u64::from(SUBTASKS * CHUNKS)));
+}

@@ -57,8 +57,8 @@ macro_rules! catalogue {
 
 catalogue! {
     "File merging" {
-        FILE_MERGING_ENABLED "execution.checkpointing.file-merging.enabled" BOOL, Some("false"), Storage:
-            "Whether small pieces of state are packed into few files.";
+        FILE_MERGING_ENABLED "execution.checkpointing.file-merging.enabled" BOOL, None, Storage:
+            "Whether small pieces of state are packed into few files; unset, they are. In Flink it is false by default.";
         ACROSS_CHECKPOINT_BOUNDARY "execution.checkpointing.file-merging.across-checkpoint-boundary"
             BOOL, Some("false"), Storage: "Whether a file may hold pieces of more than one checkpoint.";
         MAX_FILE_SIZE "execution.checkpointing.file-merging.max-file-size" SIZE_NOT_ZERO, Some("32mb"), Storage:

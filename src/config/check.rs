@@ -189,7 +189,7 @@ impl Settings {
             StorageKind::JobManager => true,
             _ => false,
         };
-        if self.file_merging_enabled && in_memory {
+        if self.file_merging_enabled == Some(true) && in_memory {
             let text = format!("has no effect without files: set {}", catalogue::CHECKPOINT_DIR.key);
             warn(&catalogue::FILE_MERGING_ENABLED, text);
         }

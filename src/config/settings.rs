@@ -66,7 +66,8 @@ settings! {
     /// # Ok::<(), drystone::Error>(())
     /// ```
     Settings {
-        file_merging_enabled: bool = FILE_MERGING_ENABLED,
+        /// `None` is as `true`; [`Settings::merges_files`] has what is in effect.
+        file_merging_enabled: Option<bool> = FILE_MERGING_ENABLED,
         across_checkpoint_boundary: bool = ACROSS_CHECKPOINT_BOUNDARY,
         max_file_size: MemorySize = MAX_FILE_SIZE,
         pool_blocking: bool = POOL_BLOCKING,
@@ -150,6 +151,11 @@ settings! {
 }
 
 impl Settings {
+    /// Are small pieces of state packed into few files?
+    pub fn merges_files(&self) -> bool {
+        self.file_merging_enabled.unwrap_or(true)
+    }
+
     /// What is wasted before anything is written anew.
     pub fn space_floor(&self) -> MemorySize {
         self.space_floor.unwrap_or(self.max_file_size)
