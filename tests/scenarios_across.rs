@@ -51,7 +51,7 @@ async fn small_files_of_earlier_checkpoints_are_folded_into_one() {
     assert_eq!(within.counts(), (ROUNDS, ROUNDS), "without it each checkpoint's file stays");
 
     // Each byte may be written again so often, in the mean: the more, the fewer files are left.
-    for (ratio, files_max) in [(3.0, 12)] {
+    for (ratio, files_max) in [(0.5, 32), (3.0, 12)] {
         let options = [(AMPLIFICATION, "0"), (ACROSS, "true"), (FOLDING, &ratio.to_string())];
         let across = Job::new(&options).await;
         let (rewritten, live) = grow(&across, ROUNDS).await;

@@ -227,6 +227,33 @@ async fn a_blocking_pool_fills_one_file_after_another() {
     }
 }
 
+/// Scenario 8 (testConcurrentFileReusingWithBlockingPool), abandoned: a writer that is dropped halfway blocks nobody, which in
+/// Flink it does for ever.
+#[tokio::test(start_paused = true)]
+async fn an_abandoned_writer_gives_the_file_of_a_blocking_pool_free() {
+    let options = [(BLOCKING, "true"), (SEGMENT_BUFFER, "10 kb"), ("drystone.pool.lease-timeout", "1 h")];
+    let job = Job::new(&options).await;
+    let mut round = job.begin();
+    let mut abandoned = round.snapshot(0).segment(Scope::Shared, None);
+    abandoned.write_slice(&[1; 70_000]).await.unwrap();
+    let mut waiting = round.snapshot(1).segment(Scope::Shared, None);
+    let started = tokio::time::Instant::now();
+    let (written, ()) = tokio::join!(
+        async {
+            waiting.write_slice(&[2; 70_000]).await.unwrap();
+            waiting.finish().await.unwrap()
+        },
+        async {
+            tokio::task::yield_now().await;
+            drop(abandoned);
+        }
+    );
+    assert!(started.elapsed() < Duration::from_secs(60), "it got the file when that was free");
+    round.take(1, Scope::Shared, "state", written);
+    let (_, handles) = round.commit().await;
+    assert_eq!(job.read(&handles["state"]).await, vec![2; 70_000]);
+}
+
 /// Scenario 9 (testReuseCallbackAndAdvanceWatermark): what a checkpoint doesn't name again dies with the one before, and
 /// can never be named again.
 #[tokio::test]

@@ -7,13 +7,20 @@
 #[path = "support/scenario.rs"]
 mod scenario;
 
+#[path = "support/watched_store.rs"]
+mod watched_store;
+
+use std::sync::Arc;
+
 use bytes::Bytes;
 use drystone::ErrorKind;
 use drystone::format::checksum::crc32c;
 use drystone::handle::StreamHandle;
 use drystone::id::{CheckpointId, Scope};
+use drystone::store::Stores;
 use drystone::write::Written;
-use scenario::{INLINE, Job, SEGMENT_BUFFER, file_of, segment};
+use scenario::{INLINE, JOB, Job, SEGMENT_BUFFER, file_of, path, segment};
+use watched_store::{Watch, WatchedStore};
 
 fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|i| (i * 7 + i / 251) as u8).collect()
@@ -91,23 +98,35 @@ async fn nothing_is_asked_of_the_store_while_a_segment_is_buffered() {
     assert_eq!(job.files().await.len(), 1);
 }
 
-/// Scenario 23 (testCloseStream): closed, a writer takes no more bytes than none; dropping it tells of no error, a seal does.
+/// Scenario 23 (testCloseStream): closed, a writer takes no more bytes than none; whoever drops what has failed hears
+/// nothing, whoever asks for handles does.
 #[tokio::test]
-async fn a_closed_writer_takes_nothing_and_is_dropped_in_silence() {
-    let job = Job::new(&[]).await;
-    let mut round = job.begin();
+async fn a_closed_writer_takes_nothing_and_only_a_seal_tells_of_a_failure() {
+    let watch = Arc::new(Watch::default());
+    let stores = Stores::new().with_store(&path("memory:/"), Arc::new(WatchedStore::new(watch.clone())));
+    let job = Job::at(&stores, "memory:/checkpoints", JOB, 1, &[]).await;
+    let round = job.begin();
     let mut writer = round.snapshot(0).segment(Scope::Shared, None);
-    round.write(0, Scope::Shared, "placed", vec![1; 10]).await;
-    let ticket = job.worker.begin(job.subtask(1), &round.trigger).unwrap().finish();
-    job.worker.abort(CheckpointId(1));
+    job.abort(CheckpointId(1)).await;
     writer.write(Bytes::new()).await.unwrap();
     let error = writer.write_slice(&[1]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
-    drop(writer);
-    ticket.seal().await.unwrap();
-    let error = job.worker.seal(CheckpointId(1)).await.unwrap_err();
-    assert!(error.to_string().contains("checkpoint 1 was aborted"), "{error}");
-    assert_eq!(job.worker.usage().buffered_bytes, 0);
+    drop((writer, round));
+
+    *watch.puts.failure.lock().unwrap() = Some("no room");
+    let mut round = job.begin();
+    round.write(0, Scope::Shared, "dropped", vec![1; 10]).await;
+    drop(round);
+    job.abort(CheckpointId(2)).await;
+    let trigger = job.coordinator.trigger(CheckpointId(3)).unwrap();
+    let snapshot = job.worker.begin(job.subtask(0), &trigger).unwrap();
+    let mut writer = snapshot.segment(Scope::Shared, None);
+    writer.write_slice(&[1; 10]).await.unwrap();
+    writer.finish().await.unwrap();
+    let error = snapshot.seal().await.unwrap_err();
+    assert_eq!((error.kind(), error.one_line().contains("no room")), (ErrorKind::Store, true), "{error:?}");
+    job.abort(CheckpointId(3)).await;
+    assert_eq!(job.worker.usage(), Default::default());
 }
 
 /// Writes in pieces of many sizes, each of them singly, as a slice or handed over, and reads it back.

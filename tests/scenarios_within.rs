@@ -63,18 +63,21 @@ async fn ends_of_checkpoints_free_what_only_they_named() {
     let mut round = job.begin();
     round.write(0, Scope::Shared, "1-s1", vec![1; 32]).await;
     round.write(1, Scope::Shared, "1-s2", vec![2; 32]).await;
+    round.write(1, Scope::Exclusive, "private", vec![9; 32]).await;
     let (_, first) = round.commit().await;
-    assert_eq!(job.counts(), (1, 2));
+    assert_eq!(job.counts(), (2, 3), "of which one and one are exclusive");
 
     let mut round = job.begin();
+    assert_eq!(round.reuse(&first["private"]), Reuse::Rewrite(RewriteReason::Exclusive));
     round.write(0, Scope::Shared, "2-s1", vec![3; 32]).await;
     round.write(1, Scope::Shared, "2-s2", vec![4; 32]).await;
     round.keep(1, "1-s2", &first["1-s2"]);
     let second = round.acknowledge().await;
-    assert_eq!(job.counts(), (2, 4), "both checkpoints are named until the second is durable");
+    assert_eq!(job.counts(), (3, 5), "both checkpoints are named until the second is durable");
     assert_eq!(job.complete(CheckpointId(2)).await.subsumed, [CheckpointId(1)]);
     assert_eq!(job.counts(), (2, 3));
     assert!(job.holds(&first["1-s1"]).await, "the other segment of the file is named yet");
+    assert!(!job.holds(&first["private"]).await);
 
     let mut round = job.begin();
     round.write(0, Scope::Shared, "3-s1", vec![5; 32]).await;
