@@ -12,6 +12,7 @@ mod runs;
 mod scenario;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use bytes::Bytes;
 use drystone::config::ClaimMode;
@@ -26,6 +27,7 @@ use scenario::{ACROSS, AMPLIFICATION, MAX_FILE, RETENTION, path};
 
 const PLAIN: &str = "v2-rocksdb-plain/ckpt/00f1f1f1f1f1f1f189febbb2ae266257/chk-3";
 const MERGED_WITHIN: &str = "v2-rocksdb-merged-within/ckpt/00f1f1f1f1f1f1f101c1767250e3ccd5/chk-4";
+const MERGED_UNALIGNED: &str = "v2-unaligned-rocksdb-merged/ckpt/00f1f1f1f1f1f1f17b1ef4d467952d9e/chk-2";
 const MODES: [ClaimMode; 3] = [ClaimMode::Claim, ClaimMode::NoClaim, ClaimMode::Legacy];
 
 /// The old run's files, by their keys in the store.
@@ -180,4 +182,47 @@ async fn runs_follow_each_other_and_leave_nothing_behind() {
         from = heir.latest;
     }
     assert_eq!(old.left().await, old.keys());
+}
+
+/// A copy of a fixture on a disk, with the stores to read it there.
+fn on_disk(fixture: &str) -> (tempfile::TempDir, Stores) {
+    let disk = tempfile::tempdir().unwrap();
+    let folder = fixture.split('/').next().unwrap();
+    for (name, bytes) in runs::files_below(&runs::data().join(folder)) {
+        let file = disk.path().join(folder).join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, bytes).unwrap();
+    }
+    let stores = Stores::new().with_rebase(runs::moved_to(disk.path().to_str().unwrap()));
+    (disk, stores)
+}
+
+fn entries(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Scenario 37 (testSwitchFromDisablingToEnablingFileMerging), directories: a claimed checkpoint's own directory goes, and so
+/// do those of merged files that are empty then; `shared/` and `taskowned/` stay.
+#[tokio::test]
+async fn a_claimed_checkpoints_empty_directories_go() {
+    for fixture in [PLAIN, MERGED_UNALIGNED] {
+        let (disk, stores) = on_disk(fixture);
+        let at = disk.path().to_str().unwrap();
+        let from = path(&format!("{at}/{fixture}"));
+        let mut heir = Heir::new(&stores, &format!("{at}/new"), &from, ClaimMode::Claim, &[]).await;
+        heir.round(false).await;
+        assert!(!disk.path().join(fixture).exists());
+        heir.round(true).await;
+        let job = disk.path().join(fixture).parent().unwrap().to_owned();
+        if fixture == PLAIN {
+            let others = ["chk-1", "chk-2", "shared"];
+            assert_eq!(entries(&job), others, "older checkpoints weren't claimed, nor was what only they name");
+        } else {
+            assert_eq!(entries(&job), ["shared", "taskowned"]);
+            println!("{:?} {:?}", entries(&job.join("shared")), entries(&job.join("taskowned")));
+        }
+    }
 }
