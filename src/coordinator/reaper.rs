@@ -1,6 +1,6 @@
 //! Carries deletes out, beside everything else: retried, bounded, and never waited for by a writer.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -115,13 +115,13 @@ impl Reaper {
         let failed = match job {
             Job::Discard { directory, files } => match self.delete_metadata(&directory).await {
                 Ok(()) => {
-                    let failed = self.delete_all(shared, files).await;
+                    let failed = self.delete_files(shared, files).await;
                     self.remove_directory(&directory).await;
                     failed
                 }
                 Err(error) => Some((Job::Discard { directory, files }, error)),
             },
-            Job::Delete(files) => self.delete_all(shared, files).await,
+            Job::Delete(files) => self.delete_files(shared, files).await,
             Job::Clean(checkpoints) => match self.clean(shared, &checkpoints).await {
                 Ok(failed) => failed,
                 Err(error) => Some((Job::Clean(checkpoints), error)),
@@ -139,6 +139,16 @@ impl Reaper {
 
     async fn delete_metadata(&self, directory: &Location) -> Result<()> {
         self.delete(&directory.join(names::METADATA)?).await
+    }
+
+    /// As [`delete_all`](Self::delete_all); then directories that were claimed go, too, where that has emptied them.
+    async fn delete_files(&self, shared: &Shared, files: Vec<Location>) -> Option<(Job, Error)> {
+        let claimed = claimed_directories(shared, &files);
+        let failed = self.delete_all(shared, files).await;
+        for directory in claimed.values() {
+            self.remove_directory(directory).await;
+        }
+        failed
     }
 
     /// Side by side. What failed, as a job, with the first error.
@@ -239,6 +249,14 @@ impl Drop for Stopped<'_> {
         self.0.queue().running = false;
         self.0.progressed.notify_waiters();
     }
+}
+
+/// The directories of files outside the job's own. Those that a job has as a whole are left.
+fn claimed_directories(shared: &Shared, files: &[Location]) -> BTreeMap<FlinkPath, Location> {
+    let claimed = files.iter().filter(|file| !shared.directory.holds(file.name()));
+    let of_one =
+        |directory: &Location| !matches!(directory.name().file_name(), Some(names::SHARED | names::TASK_OWNED) | None);
+    claimed.filter_map(Location::parent).filter(of_one).map(|d| (d.name().clone(), d)).collect()
 }
 
 fn job(shared: &Shared, effect: Effect) -> Option<Job> {
