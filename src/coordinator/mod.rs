@@ -152,6 +152,7 @@ impl Coordinator {
             && let Some(draft) = books.drafts.get_mut(&checkpoint)
         {
             draft.take(subtask, state, named, sealed);
+            books.report();
         }
         Ok(outcome)
     }

@@ -51,6 +51,7 @@ impl Coordinator {
             // What lies elsewhere was claimed once; by whom can't be known, so it is only read (I7).
             books.adopt(id, true, &state, |path| directory.holds(path), &lengths)?;
         }
+        books.report();
         let epoch = epoch + 1;
         tracing::debug!(epoch, latest = ?books.ledger.latest(), "coordinator recovered");
         Ok(Self::with_books(stores, directory, operators, settings, tokens, books, epoch))

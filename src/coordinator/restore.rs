@@ -49,6 +49,7 @@ impl Coordinator {
         books.owns_claimed = owned;
         books.elsewhere.insert(id, checkpoint.directory.clone());
         books.adopt(id, owned, &state, |_| owned, &lengths)?;
+        books.report();
         Ok(checkpoint)
     }
 
