@@ -3,8 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::stream::{self, StreamExt};
-
 use super::{Coordinator, Shared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::CheckpointId;
@@ -112,13 +110,10 @@ impl Shared {
 
     /// On local disks: the directories of checkpoints that held nothing else.
     async fn remove_emptied<'a>(&self, removed: impl Iterator<Item = &'a FlinkPath>) -> Result<()> {
-        let known = self.known();
         let emptied: BTreeSet<CheckpointId> = removed.filter_map(|path| self.checkpoint_of(path)).collect();
-        let emptied: Result<Vec<Location>> =
-            emptied.difference(&known).map(|&id| self.directory.checkpoint(id)).collect();
-        stream::iter(emptied?)
-            .for_each(|directory| async move { self.reaper.remove_directory(&directory).await })
-            .await;
+        for &checkpoint in emptied.difference(&self.known()) {
+            self.reaper.remove_directory(&self.directory.checkpoint(checkpoint)?).await;
+        }
         Ok(())
     }
 }
