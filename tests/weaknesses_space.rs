@@ -1,7 +1,7 @@
 //! Flink's weaknesses in winning space back, in figures and in deletes, by their numbers in the specification: none of
 //! them is here.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "not every test uses all of the support")]
 
 #[path = "support/live.rs"]
