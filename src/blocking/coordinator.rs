@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Waiter;
 use crate::config::ClaimMode;
-use crate::coordinator::{self, Acknowledged, Completed, JobEnd, Latest, Rewritten, SpaceUsage};
+use crate::coordinator::{self, Acknowledged, Completed, JobEnd, Latest, Leftovers, Rewritten, SpaceUsage};
 use crate::error::Result;
 use crate::handle::{InlineHandle, MasterState};
 use crate::id::{CheckpointId, OperatorId, Subtask};
@@ -140,6 +140,14 @@ impl Coordinator {
     /// The same.
     pub fn settle(&self) -> Result<()> {
         self.waiter.wait(self.inner.settle())?
+    }
+
+    /// As [`coordinator::Coordinator::remove_leftovers`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn remove_leftovers(&self) -> Result<Leftovers> {
+        self.waiter.wait(self.inner.remove_leftovers())?
     }
 
     /// As [`coordinator::Coordinator::dispose`].

@@ -26,6 +26,8 @@ pub(super) struct Books {
     pub(super) owns_claimed: bool,
     /// Segments that were copied to new places: what names the old place is made to name the new one.
     pub(super) moves: BTreeMap<SegmentPlace, StreamHandle>,
+    /// Background rewrites under way: they write files that nothing names yet.
+    pub(super) rewrites: u32,
     /// Commits whose outcome is unknown.
     pub(super) unresolved: BTreeMap<CheckpointId, super::commit::Unresolved>,
 }
@@ -71,6 +73,7 @@ impl Books {
             claimed: BTreeSet::new(),
             owns_claimed: false,
             moves: BTreeMap::new(),
+            rewrites: 0,
             unresolved: BTreeMap::new(),
         }
     }

@@ -116,12 +116,12 @@ impl Coordinator {
                 _ => None,
             }),
         };
+        self.shared.reaper.put_back_failed();
         self.perform(effects);
         // A newer one is durable: what was in doubt can be decided.
         if let Err(error) = self.resolve_before(checkpoint).await {
             tracing::warn!(error = error.one_line(), "an earlier commit is still in doubt");
         }
-        self.shared.reaper.make_room().await;
         Ok(completed)
     }
 

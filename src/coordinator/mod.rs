@@ -8,6 +8,7 @@ mod assemble;
 mod books;
 mod commit;
 mod files;
+mod leftovers;
 mod reaper;
 mod recover;
 mod restore;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 pub use crate::ledger::{Acknowledged, JobEnd, SpaceUsage};
 pub use commit::Completed;
+pub use leftovers::Leftovers;
 pub use rewrite::Rewritten;
 
 use crate::error::{Error, ErrorKind, Result};

@@ -16,15 +16,16 @@ use crate::metrics;
 use crate::store::names::{self, PhysicalFileName};
 use crate::store::{FlinkPath, Location};
 
-/// So many jobs may wait; a commit that makes more waits for them.
-const QUEUE_MAX: usize = 64;
+/// So many jobs may wait. Nobody waits for them, so that what is beyond is left to
+/// [`remove_leftovers`](super::Coordinator::remove_leftovers) (I8).
+const QUEUE_MAX: usize = 1024;
 /// So many failed jobs are remembered; what is beyond is left to a sweep (I8).
 const FAILED_MAX: usize = 1024;
 const WAIT_MIN: Duration = Duration::from_millis(50);
 
 /// Something to delete.
 #[derive(Clone, Debug)]
-enum Job {
+pub(super) enum Job {
     /// The metadata first: what it names must not go before it.
     Discard {
         directory: Location,
@@ -61,13 +62,26 @@ impl Reaper {
     /// Takes jobs; starts a task for them where there is a runtime, else they wait for the next call that has one.
     pub(super) fn submit(&self, shared: &Arc<Shared>, effects: Vec<Effect>) {
         let jobs: Vec<Job> = effects.into_iter().filter_map(|effect| job(shared, effect)).collect();
-        self.queue().waiting.extend(jobs);
+        let refused = {
+            let mut queue = self.queue();
+            let room = QUEUE_MAX.saturating_sub(queue.waiting.len());
+            let refused = jobs.len().saturating_sub(room);
+            queue.waiting.extend(jobs.into_iter().take(room));
+            refused
+        };
+        if refused > 0 {
+            tracing::warn!(refused, waiting = QUEUE_MAX, "deletes are too slow: some are left to a later clean-up");
+        }
         self.start(shared);
     }
 
-    /// Waits until the queue is short again.
-    pub(super) async fn make_room(&self) {
-        self.wait_until(|queue| queue.waiting.len() <= QUEUE_MAX || !queue.running).await;
+    /// Has what has failed tried again with what is submitted next, unless there is enough to do.
+    pub(super) fn put_back_failed(&self) {
+        let mut queue = self.queue();
+        if !queue.running && queue.waiting.is_empty() {
+            let failed = std::mem::take(&mut queue.failed);
+            queue.waiting.extend(failed.into_iter().map(|(job, ..)| job));
+        }
     }
 
     /// Tries again what has failed, and waits for all.
@@ -152,7 +166,7 @@ impl Reaper {
     }
 
     /// Side by side. What failed, as a job, with the first error.
-    async fn delete_all(&self, shared: &Shared, files: Vec<Location>) -> Option<(Job, Error)> {
+    pub(super) async fn delete_all(&self, shared: &Shared, files: Vec<Location>) -> Option<(Job, Error)> {
         let deletes = stream::iter(files).map(|file| async move {
             // In doubt, do not delete (I3).
             if shared.books().names(file.name()) {
@@ -186,7 +200,7 @@ impl Reaper {
     }
 
     /// On local disks, where an empty directory stays. Only litter if it fails.
-    async fn remove_directory(&self, directory: &Location) {
+    pub(super) async fn remove_directory(&self, directory: &Location) {
         if let Err(error) = directory.remove_empty_dirs().await {
             tracing::debug!(error = error.one_line(), "an empty directory stays");
         }

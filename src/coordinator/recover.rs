@@ -40,7 +40,7 @@ impl Coordinator {
             lengths.insert(file.path, file.size);
         }
         for (id, path) in checkpoints(&directory, &lengths) {
-            let checkpoint = Checkpoint::load(&stores, &path).await?;
+            let checkpoint = Checkpoint::load_intact(&stores, &path).await?;
             let written = checkpoint.decoded.metadata.checkpoint_id;
             if written != id {
                 let message = format!("{path} holds checkpoint {written}");

@@ -24,7 +24,7 @@ impl Coordinator {
     /// `NotFound`, `Damaged`, `Store`: it can't be loaded, or a file to be claimed isn't there. `Conflict`: the job has
     /// a checkpoint of this number, or a later one, of its own. `Unsupported`: there are too many segments.
     pub async fn restore(&self, path: &FlinkPath, mode: ClaimMode) -> Result<Arc<Checkpoint>> {
-        let checkpoint = Arc::new(Checkpoint::load(&self.shared.stores, path).await?);
+        let checkpoint = Arc::new(Checkpoint::load_intact(&self.shared.stores, path).await?);
         let id = checkpoint.decoded.metadata.checkpoint_id;
         let is_own = checkpoint.directory.name() == self.shared.directory.checkpoint(id)?.name();
         if is_own && self.books().ledger.completed().any(|known| known == id) {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use futures::stream::StreamExt;
 
-use super::Coordinator;
 use super::books::SegmentPlace;
+use super::{Coordinator, Shared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::StreamHandle;
 use crate::id::{CheckpointId, Scope, Subtask};
@@ -33,7 +33,7 @@ pub struct Rewritten {
 }
 
 /// Who writes such files, by their names.
-const WORKER: &str = "rewrite";
+pub(super) const WORKER: &str = "rewrite";
 
 impl Coordinator {
     /// Copies the segments that the latest checkpoint names out of the files that [`plan`](Self::plan) has, up to
@@ -47,7 +47,7 @@ impl Coordinator {
     /// Cancel safe; a cancelled call may leave files that nothing names, to be swept.
     pub async fn rewrite(&self, bytes_max: u64) -> Result<Rewritten> {
         let Some(latest) = self.latest() else { return Ok(Rewritten::default()) };
-        let checkpoint = Checkpoint::load(&self.shared.stores, &latest.path).await?;
+        let checkpoint = Checkpoint::load_intact(&self.shared.stores, &latest.path).await?;
         let state = State::of(&self.shared.stores, &checkpoint).await?;
         let chosen = self.choose(&state, bytes_max);
         if chosen.streams.is_empty() {
@@ -59,6 +59,7 @@ impl Coordinator {
             worker: WorkerName::sanitise(WORKER),
             checkpoint: latest.checkpoint,
         };
+        let _writing = Writing::new(&self.shared);
         let pool = FilePool::new(naming, self.shared.settings.write, self.shared.tokens.clone());
         let copied = match self.copy(&pool, latest.checkpoint, &state, &chosen).await {
             Ok(copied) => copied,
@@ -189,6 +190,22 @@ impl Coordinator {
             files_left: chosen.files,
             files_written: sealed.files.len() as u64,
         })
+    }
+}
+
+/// Files are being written that nothing names yet.
+struct Writing<'a>(&'a Shared);
+
+impl<'a> Writing<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.books().rewrites += 1;
+        Self(shared)
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.books().rewrites -= 1;
     }
 }
 

@@ -33,9 +33,9 @@ impl Restore {
     /// Loads a checkpoint's metadata, from its directory or its `_metadata` file.
     ///
     /// # Errors
-    /// As for [`Checkpoint::load`].
+    /// As for [`Checkpoint::load_intact`].
     pub async fn open(stores: &Stores, path: &FlinkPath, limits: ReadLimits) -> Result<Self> {
-        let checkpoint = Checkpoint::load(stores, path).await?;
+        let checkpoint = Checkpoint::load_intact(stores, path).await?;
         Ok(Self::of(stores.clone(), Arc::new(checkpoint), limits))
     }
 

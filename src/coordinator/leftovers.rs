@@ -1,0 +1,119 @@
+//! Deletes what earlier attempts, and checkpoints that are over, have left: files that nothing names any more, and that
+//! no delete is meant for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Coordinator, Shared};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::CheckpointId;
+use crate::metrics;
+use crate::store::names::{self, PhysicalFileName};
+use crate::store::{FlinkPath, Location};
+
+/// What was found and deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    /// Files, those in the making on a local disk among them.
+    pub files: u64,
+    /// Bytes of the former.
+    pub bytes: u64,
+}
+
+impl Coordinator {
+    /// Deletes the files that say by their names that they were written for an earlier epoch, or for a checkpoint of this
+    /// one that is over, and that no retained or pending checkpoint names. That is what a crash before the first completed
+    /// checkpoint leaves, an upload that landed long after its checkpoint was aborted, and a delete that was given up.
+    /// Files with other names, and what tasks own, are left alone.
+    ///
+    /// Only when every earlier attempt is known to be dead, its workers too: what they have on its way would be lost. Best
+    /// after [`recover`](Self::recover), before the first trigger. Settles the deletes under way first, and lists the
+    /// job's directory once.
+    ///
+    /// # Errors
+    /// As for [`settle`](Self::settle). `Conflict`: there is a checkpoint that this coordinator doesn't know, so that
+    /// what it names isn't known either; nothing was deleted, and [`recover`](Self::recover) finds it. `Store`: the first
+    /// delete that fails; the others are done, and a further call goes on.
+    ///
+    /// Cancel safe.
+    pub async fn remove_leftovers(&self) -> Result<Leftovers> {
+        self.settle().await?;
+        let before = self.shared.known();
+        let listed = self.shared.directory.root().list().await?;
+        let known: BTreeSet<CheckpointId> = before.union(&self.shared.known()).copied().collect();
+        for file in &listed {
+            self.shared.refuse_unknown(&file.path, &known)?;
+        }
+        // After the listing: what is named or begun meanwhile isn't in it, or is found to be so here.
+        let dead = self.shared.dead(listed.into_iter().map(|file| (file.path, file.size)));
+        let partials = self.shared.directory.root().list_partials().await?;
+        let partials = self.shared.dead(partials.into_iter().map(|path| (path, 0)));
+
+        let left = Leftovers { files: (dead.len() + partials.len()) as u64, bytes: dead.values().sum() };
+        metrics::orphans_found(left.files);
+        let files: Result<Vec<Location>> = dead.keys().map(|path| self.shared.stores.locate(path)).collect();
+        let failed = self.shared.reaper.delete_all(&self.shared, files?).await;
+        for partial in partials.keys() {
+            self.shared.directory.root().delete_partial(partial).await?;
+        }
+        if let Some((_, error)) = failed {
+            return Err(error.context("removing leftovers"));
+        }
+        self.shared.remove_emptied(dead.keys().chain(partials.keys())).await?;
+        Ok(left)
+    }
+}
+
+impl Shared {
+    fn known(&self) -> BTreeSet<CheckpointId> {
+        let books = self.books();
+        books.ledger.completed().chain(books.ledger.pending()).collect()
+    }
+
+    fn refuse_unknown(&self, path: &FlinkPath, known: &BTreeSet<CheckpointId>) -> Result<()> {
+        match self.checkpoint_of(path) {
+            Some(id) if path.file_name() == Some(names::METADATA) && !known.contains(&id) => {
+                let message = format!("{path}: this coordinator doesn't know the checkpoint: recover the job first");
+                Err(Error::new(ErrorKind::Conflict, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The checkpoint whose own directory a file lies right in.
+    fn checkpoint_of(&self, path: &FlinkPath) -> Option<CheckpointId> {
+        let parent = path.parent()?;
+        let in_root = parent.parent().as_ref() == Some(self.directory.root().name());
+        names::parse_checkpoint_directory(parent.file_name()?).filter(|_| in_root)
+    }
+
+    /// Those of these files that nothing names, and nothing will.
+    fn dead(&self, files: impl Iterator<Item = (FlinkPath, u64)>) -> BTreeMap<FlinkPath, u64> {
+        let books = self.books();
+        let is_dead = |path: &FlinkPath| {
+            let in_place =
+                self.checkpoint_of(path).is_some() || path.parent().as_ref() == Some(self.directory.shared().name());
+            let name = path.file_name().map(|name| name.split('#').next().unwrap_or(name));
+            let name = name.and_then(|name| name.parse::<PhysicalFileName>().ok()).filter(|_| in_place);
+            let is_over = name.is_some_and(|name| match name.attempt.cmp(&self.epoch) {
+                std::cmp::Ordering::Less => true,
+                std::cmp::Ordering::Equal => {
+                    let is_copy = name.worker.as_str() == super::rewrite::WORKER && books.rewrites > 0;
+                    !is_copy && !books.ledger.pending().any(|id| id == name.checkpoint)
+                }
+                // Of a newer coordinator, which knows better.
+                std::cmp::Ordering::Greater => false,
+            });
+            is_over && !books.names(path)
+        };
+        files.filter(|(path, _)| is_dead(path)).collect()
+    }
+
+    /// On local disks: the directories of checkpoints that held nothing else.
+    async fn remove_emptied<'a>(&self, removed: impl Iterator<Item = &'a FlinkPath>) -> Result<()> {
+        let emptied: BTreeSet<CheckpointId> = removed.filter_map(|path| self.checkpoint_of(path)).collect();
+        for &checkpoint in emptied.difference(&self.known()) {
+            self.reaper.remove_directory(&self.directory.checkpoint(checkpoint)?).await;
+        }
+        Ok(())
+    }
+}
