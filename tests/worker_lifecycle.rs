@@ -149,6 +149,17 @@ async fn lost_notifications_do_not_make_a_worker_hold_ever_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_abort_of_what_never_began_here_says_nothing_of_the_next_epoch() {
+    let working = Working::new(packed());
+    let of = |checkpoint: u64, epoch: u64| Trigger { epoch, ..trigger(checkpoint) };
+    working.worker.begin(subtask(0), &of(4, 1)).map(drop).unwrap();
+    working.worker.abort(CheckpointId(5));
+    assert_eq!(refused(&working.worker, &of(5, 1)), "checkpoint 5 was aborted");
+    // The next coordinator doesn't know of 5, and takes the number again.
+    working.worker.begin(subtask(0), &of(5, 2)).map(drop).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_newest_epoch_counts() {
     let working = Working::new(packed());
     let of_epoch = |checkpoint, epoch| Trigger { epoch, ..trigger(checkpoint) };

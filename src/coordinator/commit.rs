@@ -177,7 +177,7 @@ impl Coordinator {
     /// As [`resolve`](Self::resolve), for those before a checkpoint that is durable: what isn't there is given up.
     ///
     /// Should its put land even later, it is an older checkpoint that nobody asks for.
-    async fn resolve_before(&self, newer: CheckpointId) -> Result<()> {
+    pub(super) async fn resolve_before(&self, newer: CheckpointId) -> Result<()> {
         let unresolved: BTreeMap<_, _> =
             self.books().unresolved.range(..newer).map(|(&id, c)| (id, c.clone())).collect();
         for (checkpoint, commit) in unresolved {

@@ -281,7 +281,8 @@ impl Coordinator {
     /// # Errors
     /// The first delete that fails; a further call goes on.
     pub async fn dispose(&self, end: JobEnd) -> Result<()> {
-        self.resolve().await?;
+        // There will be no next commit to decide what is in doubt.
+        self.resolve_before(CheckpointId(u64::MAX)).await?;
         let effects = {
             let mut books = self.books();
             books.drafts.clear();

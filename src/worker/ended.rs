@@ -62,9 +62,11 @@ impl Ended {
         }
     }
 
-    /// A newer coordinator may start from an older checkpoint than its predecessor had reached.
-    pub(super) fn enter_epoch(&mut self) {
+    /// A newer coordinator may start from an older checkpoint than its predecessor had reached. What ended before it was
+    /// of the epoch `before`, if there was one.
+    pub(super) fn enter_epoch(&mut self, before: Option<u64>) {
         self.forgotten = None;
+        self.known.values_mut().for_each(|known| known.epoch = known.epoch.or(before));
     }
 
     /// Why the checkpoint can't begin, if it can't.

@@ -299,8 +299,9 @@ impl State {
         if epoch == self.epoch {
             return Ok(Vec::new());
         }
+        let before = (self.epoch > 0).then_some(self.epoch);
         self.epoch = epoch;
-        self.ended.enter_epoch();
+        self.ended.enter_epoch(before);
         let superseded = std::mem::take(&mut self.running);
         for (checkpoint, running) in &superseded {
             self.ended.record(*checkpoint, End::Aborted, Some(running.epoch));
