@@ -1,0 +1,118 @@
+//! A metadata put of which nobody knows whether it happened: nothing is deleted until that is decided.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(dead_code, reason = "not every test uses all of the support")]
+
+#[path = "support/live.rs"]
+mod live;
+#[path = "support/rule_store.rs"]
+mod rule_store;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use drystone::ErrorKind;
+use drystone::coordinator::JobEnd;
+use drystone::id::CheckpointId;
+use live::{Live, settings};
+use rule_store::{Act, RuleStore};
+
+const OFTEN: usize = usize::MAX;
+
+/// A first checkpoint, and a second whose commit ends in doubt.
+async fn doubt(act: Act) -> (Live, RuleStore) {
+    let store = RuleStore::default();
+    let live = Live::new(Arc::new(store.clone()), 1, settings());
+    live.round(&mut [BTreeMap::new()]).await.unwrap();
+    store.rule("put", "chk-2/_metadata", act, OFTEN);
+    store.rule("get", "chk-2/_metadata", Act::Fail, OFTEN);
+    let error = live.round(&mut [BTreeMap::new()]).await.unwrap_err();
+    assert!(error.to_string().contains("checkpoint 2 may have completed or not"), "{error}");
+    (live, store)
+}
+
+async fn named(live: &Live, part: &str) -> usize {
+    live.files().await.keys().filter(|file| file.contains(part)).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn meanwhile_it_can_neither_be_aborted_nor_completed_and_keeps_what_it_names() {
+    for act in [Act::Fail, Act::LoseAnswer] {
+        let (live, _) = doubt(act).await;
+        assert_eq!(live.coordinator.latest().unwrap().checkpoint, CheckpointId(1));
+        assert!(!live.coordinator.abort(CheckpointId(2)));
+        assert_eq!(live.coordinator.complete(CheckpointId(2)).await.unwrap_err().kind(), ErrorKind::Conflict);
+        assert!(live.coordinator.settle().await.is_err(), "it can't be looked up yet");
+        assert_eq!((named(&live, "-c1-").await, named(&live, "-c2-").await), (1, 1));
+        live.check(CheckpointId(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_had_happened_counts_once_that_is_known() {
+    let (live, store) = doubt(Act::LoseAnswer).await;
+    store.obey();
+    live.coordinator.settle().await.unwrap();
+    assert_eq!(live.coordinator.completed(), [CheckpointId(2)]);
+    live.check(CheckpointId(2)).await;
+    assert_eq!(named(&live, "-c1-").await, 0, "2 has replaced it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_had_not_happened_is_given_up_with_the_next_commit() {
+    let (live, store) = doubt(Act::Fail).await;
+    store.obey();
+    live.coordinator.settle().await.unwrap();
+    assert_eq!(live.coordinator.pending(), [CheckpointId(2)], "its put may land yet");
+    live.round(&mut [BTreeMap::new()]).await.unwrap();
+    live.coordinator.settle().await.unwrap();
+    assert_eq!(live.coordinator.completed(), [CheckpointId(3)]);
+    assert_eq!(live.coordinator.pending(), []);
+    assert_eq!((named(&live, "-c1-").await, named(&live, "-c2-").await, named(&live, "-c3-").await), (0, 0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_had_happened_is_replaced_by_the_next_commit() {
+    let (live, store) = doubt(Act::LoseAnswer).await;
+    store.obey();
+    live.round(&mut [BTreeMap::new()]).await.unwrap();
+    live.coordinator.settle().await.unwrap();
+    assert_eq!(live.coordinator.completed(), [CheckpointId(3)]);
+    assert_eq!(live.files().await.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_job_decides_it() {
+    for act in [Act::Fail, Act::LoseAnswer] {
+        let (live, store) = doubt(act).await;
+        assert!(live.coordinator.dispose(JobEnd::Finished).await.is_err(), "not while it can't be looked up");
+        store.obey();
+        live.coordinator.dispose(JobEnd::Finished).await.unwrap();
+        assert_eq!(live.files().await, BTreeMap::new(), "{act:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_that_is_tried_again_after_its_answer_was_lost_is_recognised() {
+    let store = RuleStore::default();
+    let live = Live::new(Arc::new(store.clone()), 1, settings());
+    store.rule("put", "chk-1/_metadata", Act::LoseAnswer, 1);
+    live.round(&mut [BTreeMap::new()]).await.unwrap();
+    store.rule("put", "chk-2/_metadata", Act::Fail, 2);
+    live.round(&mut [BTreeMap::new()]).await.unwrap();
+    live.check(CheckpointId(2)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_coordinator_has_committed_stays() {
+    let store = RuleStore::default();
+    let first = Live::new(Arc::new(store.clone()), 1, settings());
+    let tokens = live::tokens();
+    let others: drystone::write::Tokens = Arc::new(move || tokens() + (1 << 32));
+    let second = Live::with_tokens(Arc::new(store.clone()), 1, settings(), others);
+    first.round(&mut [BTreeMap::new()]).await.unwrap();
+    let error = second.round(&mut [BTreeMap::new()]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    second.coordinator.settle().await.unwrap();
+    first.check(CheckpointId(1)).await;
+}
