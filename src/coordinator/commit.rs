@@ -84,13 +84,13 @@ impl Coordinator {
         let draft = {
             let mut books = self.books();
             books.ledger.start_commit(checkpoint)?;
-            books.drafts.get(&checkpoint).cloned().unwrap_or_default()
+            // Nothing comes to it any more: what would, is told so.
+            books.drafts.remove(&checkpoint).unwrap_or_default()
         };
-        let encoded = match self.prepare(checkpoint, &draft).await {
-            Ok(encoded) => encoded,
+        let (metadata, bytes) = match self.prepare(checkpoint, draft).await {
+            Ok(prepared) => prepared,
             Err(error) => return Err(self.fail(checkpoint, error)),
         };
-        let (metadata, bytes) = encoded;
         let metadata_bytes = bytes.len() as u64;
         match put(&metadata, &bytes).await {
             Outcome::Written => {}
@@ -126,7 +126,7 @@ impl Coordinator {
     }
 
     /// Looks for the files, and makes the metadata.
-    async fn prepare(&self, checkpoint: CheckpointId, draft: &Draft) -> Result<(Location, Bytes)> {
+    async fn prepare(&self, checkpoint: CheckpointId, draft: Draft) -> Result<(Location, Bytes)> {
         let shared = &self.shared;
         let lengths = shared.wait_for_files(&draft.new_files, shared.settings.file_timeout).await?;
         let files = {
@@ -147,7 +147,6 @@ impl Coordinator {
 
     fn publish(&self, checkpoint: CheckpointId) -> Result<Vec<Effect>> {
         let mut books = self.books();
-        books.drafts.remove(&checkpoint);
         books.unresolved.remove(&checkpoint);
         books.ledger.committed(checkpoint)
     }

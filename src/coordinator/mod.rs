@@ -166,7 +166,10 @@ impl Coordinator {
     pub fn finished(&self, checkpoint: CheckpointId, subtask: Subtask) -> Result<Acknowledged> {
         let mut books = self.books();
         let outcome = books.ledger.finished(checkpoint, subtask)?;
-        if let Some(draft) = books.drafts.get_mut(&checkpoint) {
+        // One that has acknowledged keeps what it said.
+        if matches!(outcome, Acknowledged::Waiting(_) | Acknowledged::Ready)
+            && let Some(draft) = books.drafts.get_mut(&checkpoint)
+        {
             draft.finished.insert(subtask);
         }
         Ok(outcome)
@@ -175,7 +178,7 @@ impl Coordinator {
     /// The state of an operator's own coordinator: inline, in the metadata.
     ///
     /// # Errors
-    /// `NotFound`: no such checkpoint is under way. `Invalid`: the job has no such operator.
+    /// `NotFound`: no such checkpoint is under way, or its commit has begun. `Invalid`: the job has no such operator.
     pub fn acknowledge_operator(
         &self,
         checkpoint: CheckpointId,
