@@ -153,7 +153,7 @@ impl Coordinator {
         if matches!(outcome, Acknowledged::Waiting(_) | Acknowledged::Ready)
             && let Some(draft) = books.drafts.get_mut(&checkpoint)
         {
-            draft.take(subtask, state, named, sealed);
+            draft.take(subtask, state, &named.all, sealed, &books.ledger);
             books.report();
         }
         Ok(outcome)
