@@ -146,9 +146,20 @@ impl Coordinator {
     }
 
     fn publish(&self, checkpoint: CheckpointId) -> Result<Vec<Effect>> {
-        let mut books = self.books();
-        books.unresolved.remove(&checkpoint);
-        books.ledger.committed(checkpoint)
+        self.books().ledger.committed(checkpoint)
+    }
+
+    /// A commit that was in doubt has happened. Nothing, if somebody else has found that out meanwhile.
+    fn publish_resolved(&self, checkpoint: CheckpointId) -> Result<()> {
+        let effects = {
+            let mut books = self.books();
+            match books.unresolved.remove(&checkpoint) {
+                Some(_) => books.ledger.committed(checkpoint)?,
+                None => return Ok(()),
+            }
+        };
+        self.perform(effects);
+        Ok(())
     }
 
     fn fail(&self, checkpoint: CheckpointId, error: Error) -> Error {
@@ -161,13 +172,13 @@ impl Coordinator {
         error.context(format!("checkpoint {checkpoint} failed"))
     }
 
-    /// Looks up every commit of unknown outcome, once.
+    /// Looks up every commit of unknown outcome, once. Where the job has ended and keeps nothing all of them go, whatever
+    /// came of them.
     pub(super) async fn resolve(&self) -> Result<()> {
         let unresolved: Vec<_> = self.books().unresolved.clone().into_iter().collect();
         for (checkpoint, commit) in unresolved {
-            if commit.is_there().await? {
-                let effects = self.publish(checkpoint)?;
-                self.perform(effects);
+            if self.books().ledger.keeps_nothing() || commit.is_there().await? {
+                self.publish_resolved(checkpoint)?;
             }
         }
         Ok(())
@@ -181,8 +192,7 @@ impl Coordinator {
             self.books().unresolved.range(..newer).map(|(&id, c)| (id, c.clone())).collect();
         for (checkpoint, commit) in unresolved {
             if commit.is_there().await? {
-                let effects = self.publish(checkpoint)?;
-                self.perform(effects);
+                self.publish_resolved(checkpoint)?;
             } else {
                 let error = Error::new(ErrorKind::Store, "its metadata was never written");
                 tracing::warn!(error = self.fail(checkpoint, error).one_line(), "a commit in doubt is given up");

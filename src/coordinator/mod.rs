@@ -284,13 +284,13 @@ impl Coordinator {
     /// # Errors
     /// The first delete that fails; a further call goes on.
     pub async fn dispose(&self, end: JobEnd) -> Result<()> {
-        self.resolve().await?;
         let effects = {
             let mut books = self.books();
             books.drafts.clear();
             books.ledger.end(end)
         };
         self.perform(effects);
+        self.resolve().await?;
         self.shared.reaper.settle(&self.shared).await?;
         if end.discards(self.shared.settings.ledger.retention) && self.books().ledger.latest().is_none() {
             self.shared.clear().await?;
