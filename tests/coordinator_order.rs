@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use drystone::ErrorKind;
 use drystone::config::Retention;
 use drystone::coordinator::{Acknowledged, JobEnd};
-use drystone::handle::{InlineHandle, JavaString, OperatorSubtasks, StreamHandle};
+use drystone::handle::{InlineHandle, JavaString, OperatorSubtasks};
 use drystone::id::{CheckpointId, Scope};
 use drystone::read::Checkpoint;
 use live::{Chunks, Live, OPERATOR, settings};
@@ -129,26 +129,4 @@ async fn a_job_that_ends_in_doubt_leaves_nothing_that_it_should_discard() {
             _ => assert_eq!(live.files().await, before),
         }
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_delete_that_failed_is_tried_again_with_the_next_commit() {
-    let (watch, store) = watched();
-    let mut settings = settings();
-    settings.delete_retries = 0;
-    let live = Live::new(store, 1, settings);
-    let mut states: Vec<BTreeMap<String, StreamHandle>> = vec![BTreeMap::new()];
-    live.round(&mut states).await.unwrap();
-    *watch.deletes.failure.lock().unwrap() = Some("not now");
-    live.round(&mut states).await.unwrap();
-    while watch.deletes.failure.lock().unwrap().is_some() {
-        tokio::task::yield_now().await;
-    }
-    live.round(&mut states).await.unwrap();
-    for _ in 0..1000 {
-        tokio::task::yield_now().await;
-    }
-    let files = live.files().await;
-    assert!(!files.contains_key("chk-1/_metadata"), "{files:?}");
-    assert!(!files.contains_key("chk-2/_metadata"), "{files:?}");
 }

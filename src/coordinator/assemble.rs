@@ -25,7 +25,7 @@ pub(super) fn assemble(
     let version = if has_merged { version.max(MERGED_CHANNELS_SINCE) } else { version };
     let operators = operators.iter().map(|spec| operator(spec, &mut draft)).collect();
     let properties = properties(retention).encode();
-    let master_states = draft.masters.values().cloned().collect();
+    let master_states = draft.masters.into_values().collect();
     Ok(CheckpointMetadata { version, checkpoint_id: checkpoint, master_states, operators, properties })
 }
 

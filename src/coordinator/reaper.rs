@@ -109,19 +109,26 @@ impl Reaper {
             drop(queue);
             let shared = shared.clone();
             runtime.spawn(async move {
-                // Also when the task is cut: the next call starts another.
-                let _stopped = Stopped(&shared.reaper);
+                let mut cut = Cut { reaper: &shared.reaper, is_done: false };
                 while let Some(job) = shared.reaper.next() {
                     shared.reaper.carry_out(&shared, job).await;
                 }
+                cut.is_done = true;
             });
         }
     }
 
+    /// The next job. After the last one another task may be started at once: this one has nothing more to say then.
     fn next(&self) -> Option<Job> {
-        let mut queue = self.queue();
-        let job = queue.waiting.pop_front();
-        queue.running = job.is_some();
+        let job = {
+            let mut queue = self.queue();
+            let job = queue.waiting.pop_front();
+            queue.running = job.is_some();
+            job
+        };
+        if job.is_none() {
+            self.progressed.notify_waiters();
+        }
         job
     }
 
@@ -261,13 +268,18 @@ impl Reaper {
     }
 }
 
-/// Says that no task carries jobs out any more.
-struct Stopped<'a>(&'a Reaper);
+/// Says that no task carries jobs out any more, when the task is cut: the next call starts another.
+struct Cut<'a> {
+    reaper: &'a Reaper,
+    is_done: bool,
+}
 
-impl Drop for Stopped<'_> {
+impl Drop for Cut<'_> {
     fn drop(&mut self) {
-        self.0.queue().running = false;
-        self.0.progressed.notify_waiters();
+        if !self.is_done {
+            self.reaper.queue().running = false;
+            self.reaper.progressed.notify_waiters();
+        }
     }
 }
 
