@@ -36,13 +36,14 @@ pub(super) struct Books {
 pub(super) type SegmentPlace = (Arc<str>, u64, u64);
 
 /// A checkpoint under way.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Draft {
     pub(super) states: BTreeMap<Subtask, Box<SubtaskState>>,
     pub(super) finished: BTreeSet<Subtask>,
     pub(super) operators: BTreeMap<OperatorId, InlineHandle>,
     pub(super) masters: BTreeMap<JavaString, MasterState>,
-    /// The files written for it that its states name.
+    /// The files that its states name and nobody has looked for yet: those written for it, and those that otherwise only
+    /// checkpoints under way have named.
     pub(super) new_files: BTreeMap<Arc<str>, NewFile>,
 }
 
@@ -233,10 +234,20 @@ impl Draft {
         &mut self,
         subtask: Subtask,
         state: Option<Box<SubtaskState>>,
-        named: NamedBySubtask,
+        named: &[Named],
         sealed: Vec<SealedSize>,
+        ledger: &Ledger,
     ) {
-        for name in named.all.iter().filter(|name| named.new.contains(&name.file)) {
+        let mut last: Option<(&Arc<str>, bool)> = None;
+        for name in named {
+            let is_measured = match last {
+                Some((file, is_measured)) if Arc::ptr_eq(file, &name.file) => is_measured,
+                _ => ledger.is_measured(&name.file),
+            };
+            last = Some((&name.file, is_measured));
+            if is_measured {
+                continue;
+            }
             let file = self.new_files.entry(name.file.clone()).or_default();
             file.needed_bytes = file.needed_bytes.max(name.offset.saturating_add(name.length));
         }

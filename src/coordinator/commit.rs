@@ -84,13 +84,13 @@ impl Coordinator {
         let draft = {
             let mut books = self.books();
             books.ledger.start_commit(checkpoint)?;
-            books.drafts.get(&checkpoint).cloned().unwrap_or_default()
+            // Nothing comes to it any more: what would, is told so.
+            books.drafts.remove(&checkpoint).unwrap_or_default()
         };
-        let encoded = match self.prepare(checkpoint, &draft).await {
-            Ok(encoded) => encoded,
+        let (metadata, bytes) = match self.prepare(checkpoint, draft).await {
+            Ok(prepared) => prepared,
             Err(error) => return Err(self.fail(checkpoint, error)),
         };
-        let (metadata, bytes) = encoded;
         let metadata_bytes = bytes.len() as u64;
         match put(&metadata, &bytes).await {
             Outcome::Written => {}
@@ -126,7 +126,7 @@ impl Coordinator {
     }
 
     /// Looks for the files, and makes the metadata.
-    async fn prepare(&self, checkpoint: CheckpointId, draft: &Draft) -> Result<(Location, Bytes)> {
+    async fn prepare(&self, checkpoint: CheckpointId, draft: Draft) -> Result<(Location, Bytes)> {
         let shared = &self.shared;
         let lengths = shared.wait_for_files(&draft.new_files, shared.settings.file_timeout).await?;
         let files = {
@@ -146,10 +146,20 @@ impl Coordinator {
     }
 
     fn publish(&self, checkpoint: CheckpointId) -> Result<Vec<Effect>> {
-        let mut books = self.books();
-        books.drafts.remove(&checkpoint);
-        books.unresolved.remove(&checkpoint);
-        books.ledger.committed(checkpoint)
+        self.books().ledger.committed(checkpoint)
+    }
+
+    /// A commit that was in doubt has happened. Nothing, if somebody else has found that out meanwhile.
+    fn publish_resolved(&self, checkpoint: CheckpointId) -> Result<()> {
+        let effects = {
+            let mut books = self.books();
+            match books.unresolved.remove(&checkpoint) {
+                Some(_) => books.ledger.committed(checkpoint)?,
+                None => return Ok(()),
+            }
+        };
+        self.perform(effects);
+        Ok(())
     }
 
     fn fail(&self, checkpoint: CheckpointId, error: Error) -> Error {
@@ -162,13 +172,13 @@ impl Coordinator {
         error.context(format!("checkpoint {checkpoint} failed"))
     }
 
-    /// Looks up every commit of unknown outcome, once.
+    /// Looks up every commit of unknown outcome, once. Where the job has ended and keeps nothing all of them go, whatever
+    /// came of them.
     pub(super) async fn resolve(&self) -> Result<()> {
         let unresolved: Vec<_> = self.books().unresolved.clone().into_iter().collect();
         for (checkpoint, commit) in unresolved {
-            if commit.is_there().await? {
-                let effects = self.publish(checkpoint)?;
-                self.perform(effects);
+            if self.books().ledger.keeps_nothing() || commit.is_there().await? {
+                self.publish_resolved(checkpoint)?;
             }
         }
         Ok(())
@@ -182,8 +192,7 @@ impl Coordinator {
             self.books().unresolved.range(..newer).map(|(&id, c)| (id, c.clone())).collect();
         for (checkpoint, commit) in unresolved {
             if commit.is_there().await? {
-                let effects = self.publish(checkpoint)?;
-                self.perform(effects);
+                self.publish_resolved(checkpoint)?;
             } else {
                 let error = Error::new(ErrorKind::Store, "its metadata was never written");
                 // Not within the macro, which does nothing where nobody listens.

@@ -153,7 +153,7 @@ impl Coordinator {
         if matches!(outcome, Acknowledged::Waiting(_) | Acknowledged::Ready)
             && let Some(draft) = books.drafts.get_mut(&checkpoint)
         {
-            draft.take(subtask, state, named, sealed);
+            draft.take(subtask, state, &named.all, sealed, &books.ledger);
             books.report();
         }
         Ok(outcome)
@@ -166,7 +166,10 @@ impl Coordinator {
     pub fn finished(&self, checkpoint: CheckpointId, subtask: Subtask) -> Result<Acknowledged> {
         let mut books = self.books();
         let outcome = books.ledger.finished(checkpoint, subtask)?;
-        if let Some(draft) = books.drafts.get_mut(&checkpoint) {
+        // One that has acknowledged keeps what it said.
+        if matches!(outcome, Acknowledged::Waiting(_) | Acknowledged::Ready)
+            && let Some(draft) = books.drafts.get_mut(&checkpoint)
+        {
             draft.finished.insert(subtask);
         }
         Ok(outcome)
@@ -175,7 +178,7 @@ impl Coordinator {
     /// The state of an operator's own coordinator: inline, in the metadata.
     ///
     /// # Errors
-    /// `NotFound`: no such checkpoint is under way. `Invalid`: the job has no such operator.
+    /// `NotFound`: no such checkpoint is under way, or its commit has begun. `Invalid`: the job has no such operator.
     pub fn acknowledge_operator(
         &self,
         checkpoint: CheckpointId,
@@ -281,14 +284,13 @@ impl Coordinator {
     /// # Errors
     /// The first delete that fails; a further call goes on.
     pub async fn dispose(&self, end: JobEnd) -> Result<()> {
-        // There will be no next commit to decide what is in doubt.
-        self.resolve_before(CheckpointId(u64::MAX)).await?;
         let effects = {
             let mut books = self.books();
             books.drafts.clear();
             books.ledger.end(end)
         };
         self.perform(effects);
+        self.resolve().await?;
         self.shared.reaper.settle(&self.shared).await?;
         if end.discards(self.shared.settings.ledger.retention) && self.books().ledger.latest().is_none() {
             self.shared.clear().await?;

@@ -109,19 +109,26 @@ impl Reaper {
             drop(queue);
             let shared = shared.clone();
             runtime.spawn(async move {
-                // Also when the task is cut: the next call starts another.
-                let _stopped = Stopped(&shared.reaper);
+                let mut cut = Cut { reaper: &shared.reaper, is_done: false };
                 while let Some(job) = shared.reaper.next() {
                     shared.reaper.carry_out(&shared, job).await;
                 }
+                cut.is_done = true;
             });
         }
     }
 
+    /// The next job. After the last one another task may be started at once: this one has nothing more to say then.
     fn next(&self) -> Option<Job> {
-        let mut queue = self.queue();
-        let job = queue.waiting.pop_front();
-        queue.running = job.is_some();
+        let job = {
+            let mut queue = self.queue();
+            let job = queue.waiting.pop_front();
+            queue.running = job.is_some();
+            job
+        };
+        if job.is_none() {
+            self.progressed.notify_waiters();
+        }
         job
     }
 
@@ -208,24 +215,30 @@ impl Reaper {
 
     /// What this coordinator's workers wrote for checkpoints that came to nothing, however far they got.
     async fn clean(&self, shared: &Shared, checkpoints: &[CheckpointId]) -> Result<Option<(Job, Error)>> {
-        let dead: BTreeSet<CheckpointId> = checkpoints.iter().copied().collect();
+        let (mut own, mut dead, mut found) = (Vec::new(), BTreeSet::new(), Vec::new());
+        for &checkpoint in checkpoints {
+            let directory = shared.directory.checkpoint(checkpoint)?;
+            let files = directory.list_dir().await?.files;
+            // Else somebody has completed it after all, maybe a coordinator of the same epoch: what is shared, too, may
+            // be named.
+            if !files.iter().any(|file| file.path.file_name() == Some(names::METADATA)) {
+                dead.insert(checkpoint);
+                own.push(directory);
+                found.extend(files);
+            }
+        }
+        if dead.is_empty() {
+            return Ok(None);
+        }
         let is_dead = |path: &FlinkPath| {
             let name = path.file_name().map(|name| name.split('#').next().unwrap_or(name));
             let name = name.and_then(|name| name.parse::<PhysicalFileName>().ok());
             name.is_some_and(|name| name.attempt == shared.epoch && dead.contains(&name.checkpoint))
         };
-        let mut files = Vec::new();
-        let own: Result<Vec<Location>> = checkpoints.iter().map(|&id| shared.directory.checkpoint(id)).collect();
-        let own = own?;
+        found.extend(shared.directory.shared().list_dir().await?.files);
+        let files = found.iter().filter(|file| is_dead(&file.path)).map(|file| shared.stores.locate(&file.path));
+        let files = files.collect::<Result<Vec<Location>>>()?;
         for directory in own.iter().chain([shared.directory.shared()]) {
-            let found = directory.list_dir().await?.files;
-            if found.iter().any(|file| file.path.file_name() == Some(names::METADATA)) {
-                // Somebody has completed it after all.
-                continue;
-            }
-            for file in found.into_iter().filter(|file| is_dead(&file.path)) {
-                files.push(shared.stores.locate(&file.path)?);
-            }
             for partial in directory.list_partials().await?.iter().filter(|path| is_dead(path)) {
                 directory.delete_partial(partial).await?;
             }
@@ -255,13 +268,18 @@ impl Reaper {
     }
 }
 
-/// Says that no task carries jobs out any more.
-struct Stopped<'a>(&'a Reaper);
+/// Says that no task carries jobs out any more, when the task is cut: the next call starts another.
+struct Cut<'a> {
+    reaper: &'a Reaper,
+    is_done: bool,
+}
 
-impl Drop for Stopped<'_> {
+impl Drop for Cut<'_> {
     fn drop(&mut self) {
-        self.0.queue().running = false;
-        self.0.progressed.notify_waiters();
+        if !self.is_done {
+            self.reaper.queue().running = false;
+            self.reaper.progressed.notify_waiters();
+        }
     }
 }
 

@@ -139,7 +139,7 @@ impl Ledger {
         }
         effects.extend(self.release_copies(checkpoint));
         effects.extend(self.discard_surplus());
-        if self.ended.is_some_and(|end| end.discards(self.settings.retention)) {
+        if self.keeps_nothing() {
             effects.extend(self.discard_all());
         }
         if !due.is_empty() {

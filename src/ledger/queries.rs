@@ -17,6 +17,16 @@ impl Ledger {
         self.last = self.last.max(Some(checkpoint));
     }
 
+    /// Has the job ended in a way that keeps no checkpoint?
+    pub fn keeps_nothing(&self) -> bool {
+        self.ended.is_some_and(|end| end.discards(self.settings.retention))
+    }
+
+    /// Is the file's length known? Then it has been looked for, and is there as long as something names it.
+    pub fn is_measured(&self, path: &str) -> bool {
+        self.registry.is_measured(path)
+    }
+
     /// The files that a checkpoint names, with their lengths.
     pub fn files_of(&self, checkpoint: CheckpointId) -> BTreeMap<Arc<str>, u64> {
         let Some(page) = self.checkpoints.get(&checkpoint) else { return BTreeMap::new() };

@@ -44,6 +44,8 @@ pub(super) struct File {
     pub(super) path: Arc<str>,
     /// Its length; unknown until it is sealed, and then at least what its segments take.
     pub(super) bytes: u64,
+    /// Somebody has looked: the file is there, as long as it is said to be.
+    is_measured: bool,
     pub(super) owned: bool,
     pub(super) scope: Scope,
     /// The first checkpoint that named it.
@@ -96,6 +98,11 @@ impl Registry {
     pub(super) fn bytes_of(&self, path: &str) -> Option<u64> {
         let number = *self.by_path.get(path)?;
         Some(self.files[number as usize].as_ref()?.bytes)
+    }
+
+    pub(super) fn is_measured(&self, path: &str) -> bool {
+        let file = self.by_path.get(path).and_then(|&number| self.files[number as usize].as_ref());
+        file.is_some_and(|file| file.is_measured)
     }
 
     pub(super) fn holds_segment<'a>(&self, named: &'a Named, found: &mut Found<'a>) -> bool {
@@ -175,6 +182,7 @@ impl Registry {
         let file = File {
             path: named.file.clone(),
             bytes: 0,
+            is_measured: false,
             owned: named.owned,
             scope: named.scope,
             born: checkpoint,
@@ -201,6 +209,7 @@ impl Registry {
     pub(super) fn set_bytes(&mut self, path: &str, bytes: u64) {
         let Some(&number) = self.by_path.get(path) else { return };
         let Some(file) = self.files[number as usize].as_mut() else { return };
+        file.is_measured = true;
         // Segments may overlap: the last to begin need not be the last to end.
         let end = file.segments.keys().map(|(offset, length)| offset + length).max().unwrap_or(0);
         let bytes = bytes.max(end);

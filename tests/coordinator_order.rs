@@ -1,0 +1,132 @@
+//! Events at a coordinator in orders that are rare, and legal: repeated, late, while a commit is under way, or beside
+//! another coordinator.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(dead_code, reason = "not every test uses all of the support")]
+
+#[path = "support/live.rs"]
+mod live;
+#[path = "support/watched_store.rs"]
+mod watched_store;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
+
+use drystone::ErrorKind;
+use drystone::config::Retention;
+use drystone::coordinator::{Acknowledged, JobEnd};
+use drystone::handle::{InlineHandle, JavaString, OperatorSubtasks};
+use drystone::id::{CheckpointId, Scope};
+use drystone::read::Checkpoint;
+use live::{Chunks, Live, OPERATOR, settings};
+use object_store::memory::InMemory;
+use watched_store::{Watch, WatchedStore};
+
+fn memory() -> Arc<InMemory> {
+    Arc::new(InMemory::new())
+}
+
+fn watched() -> (Arc<Watch>, Arc<WatchedStore>) {
+    let watch = Arc::new(Watch::default());
+    (watch.clone(), Arc::new(WatchedStore::new(watch)))
+}
+
+/// What was acknowledged first counts: a notice that the subtasks have finished comes too late to take their state away.
+#[tokio::test]
+async fn a_subtask_that_has_acknowledged_keeps_its_state_though_it_finishes() {
+    let live = Live::new(memory(), 1, settings());
+    let trigger = live.coordinator.trigger(CheckpointId(1)).unwrap();
+    let chunks = live.write(&trigger, 0, Scope::Shared, &[("a", b"state")]).await.unwrap();
+    live.acknowledge(CheckpointId(1), 0, chunks).unwrap();
+    assert_eq!(live.coordinator.finished(CheckpointId(1), live.subtask(0)).unwrap(), Acknowledged::Repeated);
+    let completed = live.coordinator.complete(CheckpointId(1)).await.unwrap();
+    let loaded = Checkpoint::load(&live.stores, &completed.path).await.unwrap();
+    match &loaded.decoded.metadata.operators[0].subtasks {
+        OperatorSubtasks::Reported(entries) => assert!(entries[0].state.is_some()),
+        OperatorSubtasks::FullyFinished => panic!("the state is gone"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coordinators_state_that_comes_after_the_commit_began_is_refused() {
+    let (watch, store) = watched();
+    let live = Live::new(store, 1, settings());
+    let checkpoint = CheckpointId(1);
+    live.coordinator.trigger(checkpoint).unwrap();
+    live.acknowledge(checkpoint, 0, Chunks::default()).unwrap();
+    watch.puts.gate.forget_permits(usize::MAX);
+    let coordinator = live.coordinator.clone();
+    let commit = tokio::spawn(async move { coordinator.complete(checkpoint).await });
+    while watch.puts.count.load(SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let state = InlineHandle { name: JavaString::new("late").unwrap(), bytes: b"late".to_vec().into() };
+    let error = live.coordinator.acknowledge_operator(checkpoint, OPERATOR, state).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    watch.puts.gate.add_permits(10);
+    commit.await.unwrap().unwrap();
+}
+
+/// The first has been acknowledged with a file that never gets sealed; the second names it again.
+#[tokio::test(start_paused = true)]
+async fn a_file_that_only_a_checkpoint_under_way_has_named_is_looked_for() {
+    let live = Live::new(memory(), 1, settings());
+    let first = live.coordinator.trigger(CheckpointId(1)).unwrap();
+    let provisional = live.write(&first, 0, Scope::Shared, &[("a", b"never sealed")]).await.unwrap();
+    for file in live.directory.root().list().await.unwrap() {
+        live.stores.locate(&file.path).unwrap().delete().await.unwrap();
+    }
+    let provisional = Chunks { sealed: Vec::new(), ..provisional };
+    live.acknowledge(CheckpointId(1), 0, provisional.clone()).unwrap();
+    live.coordinator.trigger(CheckpointId(2)).unwrap();
+    live.acknowledge(CheckpointId(2), 0, provisional).unwrap();
+    let error = live.coordinator.complete(CheckpointId(2)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+}
+
+/// Two coordinators that found the same traces have the same epoch. One commits, the other tries to.
+#[tokio::test(start_paused = true)]
+async fn who_loses_a_commit_leaves_the_winners_files_alone() {
+    let store = memory();
+    let winner = Live::new(store.clone(), 1, settings());
+    let next = AtomicU64::new(1 << 32);
+    let loser = Live::with_tokens(store, 1, settings(), Arc::new(move || next.fetch_add(1, SeqCst)));
+    for live in [&winner, &loser] {
+        let trigger = live.coordinator.trigger(CheckpointId(1)).unwrap();
+        let chunks = live.write(&trigger, 0, Scope::Shared, &[("a", b"of both")]).await.unwrap();
+        live.acknowledge(CheckpointId(1), 0, chunks).unwrap();
+    }
+    winner.coordinator.complete(CheckpointId(1)).await.unwrap();
+    let error = loser.coordinator.complete(CheckpointId(1)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    loser.coordinator.settle().await.unwrap();
+    winner.check(CheckpointId(1)).await;
+}
+
+/// Nobody knows whether the last commit has happened; the job is over, and nothing is to be kept.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_ends_in_doubt_leaves_nothing_that_it_should_discard() {
+    for retention in [Retention::NoExternalized, Retention::RetainOnCancellation] {
+        let (watch, store) = watched();
+        let mut settings = settings();
+        settings.ledger.retention = retention;
+        let live = Live::new(store, 1, settings);
+        let mut states = vec![BTreeMap::new()];
+        live.round(&mut states).await.unwrap();
+        let trigger = live.coordinator.trigger(CheckpointId(2)).unwrap();
+        let chunks = live.write(&trigger, 0, Scope::Shared, &[("a", b"in doubt")]).await.unwrap();
+        live.acknowledge(CheckpointId(2), 0, chunks).unwrap();
+        *watch.puts.failure.lock().unwrap() = Some("no answer");
+        live.coordinator.complete(CheckpointId(2)).await.unwrap_err();
+        assert_eq!(live.coordinator.pending(), [CheckpointId(2)]);
+        *watch.puts.failure.lock().unwrap() = None;
+        let before = live.files().await;
+        live.coordinator.dispose(JobEnd::Cancelled).await.unwrap();
+        match retention {
+            Retention::NoExternalized => assert_eq!(live.files().await, BTreeMap::new()),
+            _ => assert_eq!(live.files().await, before),
+        }
+    }
+}
