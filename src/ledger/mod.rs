@@ -191,12 +191,6 @@ impl Ledger {
         self.choose().0
     }
 
-    /// The segments of a file, as (offset, length), that the latest checkpoint names.
-    pub fn latest_segments_of(&self, path: &str) -> Vec<(u64, u64)> {
-        let latest = self.latest().and_then(|id| self.checkpoints.get(&id));
-        latest.map(|checkpoint| self.registry.segments_of(path, &checkpoint.names)).unwrap_or_default()
-    }
-
     /// The plan, and the numbers of its files.
     fn choose(&self) -> (RewritePlan, BTreeSet<u32>) {
         let Some((latest, checkpoint)) = self.latest().and_then(|id| Some((id, self.checkpoints.get(&id)?))) else {

@@ -306,13 +306,6 @@ impl Registry {
         (kept, new)
     }
 
-    /// The segments of a file, as (offset, length), that `names` name.
-    pub(super) fn segments_of(&self, path: &str, names: &[SegmentNumber]) -> Vec<(u64, u64)> {
-        let Some(&file) = self.by_path.get(path) else { return Vec::new() };
-        let segments = self.distinct(names).map(|number| &self.segments[number.0 as usize]);
-        segments.filter(|segment| segment.file == file).map(|segment| (segment.offset, segment.length)).collect()
-    }
-
     fn distinct<'a>(&'a self, names: &'a [SegmentNumber]) -> impl Iterator<Item = SegmentNumber> + 'a {
         let mut seen = vec![false; self.segments.len()];
         names.iter().copied().filter(move |number| !std::mem::replace(&mut seen[number.0 as usize], true))
