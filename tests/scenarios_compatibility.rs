@@ -151,7 +151,11 @@ async fn a_packed_job_starts_from_a_checkpoint_of_single_files() {
 async fn a_job_of_single_files_starts_from_a_merged_checkpoint() {
     for mode in MODES {
         for fixture in [MERGED_WITHIN, runs::ACROSS] {
-            let options = [(RETENTION, "DELETE_ON_CANCELLATION"), (AMPLIFICATION, "0"), (MAX_FILE, "1 b")];
+            let options = [
+                (RETENTION, "DELETE_ON_CANCELLATION"),
+                (AMPLIFICATION, "0"),
+                ("execution.checkpointing.file-merging.enabled", "false"),
+            ];
             takes_over(fixture, mode, &options).await;
             takes_over(fixture, mode, &options[..2]).await;
         }
@@ -164,7 +168,11 @@ async fn a_job_of_single_files_starts_from_a_merged_checkpoint() {
 async fn runs_follow_each_other_and_leave_nothing_behind() {
     let old = Old::of(PLAIN).await;
     let mut from = path(&format!("memory:/flink/{PLAIN}"));
-    for (number, options) in [vec![], vec![(MAX_FILE, "1 b")], vec![(ACROSS, "true")]].into_iter().enumerate() {
+    for (number, options) in
+        [vec![], vec![("execution.checkpointing.file-merging.enabled", "false")], vec![(ACROSS, "true")]]
+            .into_iter()
+            .enumerate()
+    {
         let at = format!("memory:/run-{number}");
         let mut all = vec![(RETENTION, "RETAIN_ON_CANCELLATION"), (AMPLIFICATION, "0")];
         all.extend(options);
