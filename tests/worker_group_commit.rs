@@ -316,3 +316,17 @@ async fn twelve_writers_on_two_threads_all_get_their_bytes_back() {
         assert!(footer.segments.iter().all(|s| s.checkpoint == footer.segments[0].checkpoint), "{path}");
     }
 }
+
+/// Who was forgotten may go on writing; what it tells the coordinator of has to come to be there, waited for or not.
+#[tokio::test(start_paused = true)]
+async fn what_a_forgotten_subtask_wrote_is_sealed_when_it_finishes() {
+    let working = Working::new(packed());
+    working.worker.register(subtask(0));
+    let snapshot = working.worker.begin(subtask(0), &trigger(1)).unwrap();
+    working.worker.forget(subtask(0));
+    write(&snapshot, Scope::Shared, bytes_of(1, 5_000)).await.unwrap();
+    drop(snapshot.finish());
+    Working::until_nothing_moves().await;
+    assert_eq!(working.files().await.len(), 1);
+    assert_eq!(working.worker.usage().open_files, 0);
+}

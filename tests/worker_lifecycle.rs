@@ -254,6 +254,8 @@ async fn what_may_be_reused() {
     rewrite(segment(&format!("{JOB}/shared/{}", name(5)), Scope::Exclusive), Exclusive);
     rewrite(shared_segment(&wasteful), Planned(Reason::Waste));
     rewrite(in_groups(shared_segment(&format!("{JOB}/shared/small"))), Planned(Reason::Fold));
+    // However its path is spelled.
+    rewrite(shared_segment(&format!("{JOB}//shared/./wasteful")), Planned(Reason::Waste));
     keep(in_groups(shared(5)));
 
     // Whose it is goes by whole components.

@@ -49,13 +49,12 @@ fn file_reason(
     bytes: u64,
     scope: Option<Scope>,
 ) -> Option<RewriteReason> {
-    let text = path.to_text();
-    let Ok(path) = FlinkPath::parse(&text) else { return Some(RewriteReason::NotOwned) };
+    let Ok(path) = FlinkPath::parse(&path.to_text()) else { return Some(RewriteReason::NotOwned) };
     let Some(owner) = owner(worker, running, &path) else { return Some(RewriteReason::NotOwned) };
     if scope.is_none() && !is_in_shared(worker, &owner, &path) {
         return Some(RewriteReason::Exclusive);
     }
-    if let Some(reason) = running.plan.reason(&text) {
+    if let Some(&reason) = running.planned.get(&path) {
         let rewriting = match reason {
             Reason::Waste => Rewriting::Waste,
             Reason::Fold => Rewriting::Fold,

@@ -1,6 +1,6 @@
 //! One checkpoint at one worker, from the first snapshot that begins to its end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -13,14 +13,15 @@ use super::Inner;
 use super::group::Group;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CheckpointId, FileToken, Scope, Subtask};
-use crate::protocol::{RewritePlan, Trigger};
+use crate::protocol::{Reason, Trigger};
 use crate::store::FlinkPath;
 use crate::write::{FileNaming, FilePool, InlineBudget, SealedFile};
 
 pub(super) struct Running {
     pub(super) checkpoint: CheckpointId,
     pub(super) epoch: u64,
-    pub(super) plan: RewritePlan,
+    /// What is to be written again; by place, for handles may spell a path as they like.
+    pub(super) planned: BTreeMap<FlinkPath, Reason>,
     pub(super) claimed: Vec<FlinkPath>,
     pub(super) inline: Arc<InlineBudget>,
     exclusive: FilePool,
@@ -49,7 +50,7 @@ impl Running {
         Ok(Self {
             checkpoint: *checkpoint,
             epoch: *epoch,
-            plan: plan.clone(),
+            planned: plan.files.iter().filter_map(by_place).collect(),
             claimed: claimed.collect::<Result<_>>()?,
             exclusive: pool(worker.directory.checkpoint(*checkpoint)?),
             shared: pool(worker.directory.shared().clone()),
@@ -74,13 +75,13 @@ impl Running {
 
     /// Seals the files when nobody is waited for any more.
     fn change_group(&self, change: impl FnOnce(&mut Group)) {
-        let (was_complete, is_complete) = {
+        let is_complete = {
             let mut group = self.group();
-            let was_complete = group.is_complete();
             change(&mut group);
-            (was_complete, group.is_complete())
+            group.is_complete()
         };
-        if is_complete && !was_complete {
+        // Also where it was complete before: one that was forgotten may have written since.
+        if is_complete {
             // Where no task can be started, those who wait for the files have them sealed.
             if Handle::try_current().is_ok() {
                 self.seal_open();
@@ -150,6 +151,11 @@ impl Running {
     fn group(&self) -> MutexGuard<'_, Group> {
         self.group.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A path that can't be one names no handle's file.
+fn by_place((path, &reason): (&String, &Reason)) -> Option<(FlinkPath, Reason)> {
+    Some((FlinkPath::parse(path).ok()?, reason))
 }
 
 /// For ever, where there is no deadline.
