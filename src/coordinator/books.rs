@@ -212,7 +212,7 @@ impl Books {
                     if is_new {
                         found.new.insert(file.clone());
                     }
-                    let owned = inside || self.owns_claimed;
+                    let owned = if inside { directory.owns(&path) } else { self.owns_claimed };
                     last = (!relative).then(|| (text.clone(), file.clone(), owned));
                     (file, owned)
                 }

@@ -49,7 +49,7 @@ impl Coordinator {
             epoch = epoch.max(checkpoint.decoded.trailer.as_ref().map_or(0, |trailer| trailer.epoch));
             let state = State::of(&stores, &checkpoint).await?;
             // What lies elsewhere was claimed once; by whom can't be known, so it is only read (I7).
-            books.adopt(id, true, &state, |path| directory.holds(path), &lengths)?;
+            books.adopt(id, true, &state, |path| directory.owns(path), &lengths)?;
         }
         books.report();
         let epoch = epoch + 1;

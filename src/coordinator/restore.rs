@@ -41,14 +41,11 @@ impl Coordinator {
         let mut books = self.books();
         let books = &mut *books;
         refuse_late_number(books.ledger.next_checkpoint(), id)?;
-        for directory in parents(state.files.iter().map(|file| file.name.clone())).into_keys() {
-            if !directory.is_within(self.shared.directory.root().name()) {
-                books.claimed.insert(directory);
-            }
-        }
+        books.adopt(id, owned, &state, |_| owned, &lengths)?;
+        let foreign = state.files.iter().map(|file| &file.name).filter(|name| !self.shared.directory.holds(name));
+        books.claimed.extend(parents(foreign.cloned()).into_keys());
         books.owns_claimed = owned;
         books.elsewhere.insert(id, checkpoint.directory.clone());
-        books.adopt(id, owned, &state, |_| owned, &lengths)?;
         books.report();
         Ok(checkpoint)
     }

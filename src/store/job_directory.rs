@@ -44,8 +44,18 @@ impl JobDirectory {
         &self.task_owned
     }
 
-    /// Does the path lie in it? By whole components: `/a/job_1` holds nothing of `/a/job_12`.
+    /// Does the path lie in one of the job's directories: a checkpoint's, `shared` or `taskowned`? What else is below the
+    /// root isn't this job's, for several may share a checkpoint directory. By whole components: `/a/job_1` holds nothing
+    /// of `/a/job_12`.
     pub fn holds(&self, path: &FlinkPath) -> bool {
-        path.relative_to(self.root.name()).is_some_and(|below| !below.is_empty())
+        let below = path.relative_to(self.root.name()).and_then(|below| below.split_once('/'));
+        below.is_some_and(|(first, _)| {
+            matches!(first, names::SHARED | names::TASK_OWNED) || names::parse_checkpoint_directory(first).is_some()
+        })
+    }
+
+    /// May the job delete the file when nothing names it any more? What lies in `taskowned` is its tasks' to delete.
+    pub fn owns(&self, path: &FlinkPath) -> bool {
+        self.holds(path) && !path.is_within(self.task_owned.name())
     }
 }
