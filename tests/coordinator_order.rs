@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use drystone::ErrorKind;
 use drystone::config::Retention;
 use drystone::coordinator::{Acknowledged, JobEnd};
-use drystone::handle::{InlineHandle, JavaString, OperatorSubtasks};
+use drystone::handle::{FileHandle, InlineHandle, JavaString, OperatorSubtasks, StreamHandle};
 use drystone::id::{CheckpointId, Scope};
 use drystone::read::Checkpoint;
 use live::{Chunks, Live, OPERATOR, settings};
@@ -128,5 +128,19 @@ async fn a_job_that_ends_in_doubt_leaves_nothing_that_it_should_discard() {
             Retention::NoExternalized => assert_eq!(live.files().await, BTreeMap::new()),
             _ => assert_eq!(live.files().await, before),
         }
+    }
+}
+
+/// Whatever it names: nobody looks at it any more.
+#[tokio::test]
+async fn a_late_acknowledgement_is_late_whatever_it_names() {
+    let live = Live::new(memory(), 1, settings());
+    let trigger = live.coordinator.trigger(CheckpointId(1)).unwrap();
+    let chunks = live.write(&trigger, 0, Scope::Shared, &[("a", b"late")]).await.unwrap();
+    assert!(live.coordinator.abort(CheckpointId(1)));
+    let elsewhere = FileHandle { path: JavaString::new("memory:/elsewhere/x").unwrap(), size: 5 };
+    let shared = BTreeMap::from([("b".to_owned(), StreamHandle::File(elsewhere))]);
+    for late in [chunks, Chunks { shared, ..Chunks::default() }] {
+        assert_eq!(live.acknowledge(CheckpointId(1), 0, late).unwrap(), Acknowledged::Late);
     }
 }

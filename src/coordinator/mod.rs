@@ -143,6 +143,10 @@ impl Coordinator {
         let Acknowledgement { checkpoint, subtask, state, sealed } = acknowledgement;
         let mut guard = self.books();
         let books = &mut *guard;
+        // Else a late one would leave its files' spellings behind.
+        if let Some(answer) = books.ledger.answer(checkpoint, subtask)? {
+            return Ok(answer);
+        }
         let mut state = state;
         if let Some(state) = &mut state {
             books.relocate(subtask, state);

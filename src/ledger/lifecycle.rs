@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::registry::{Found, SegmentNumber};
-use super::{Acknowledged, Checkpoint, Copies, Effect, JobEnd, Ledger, Named, Pending, State};
+use super::{Acknowledged, Checkpoint, Copies, Effect, JobEnd, Ledger, Named, Pending, State, not_under_way};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CheckpointId, Subtask};
 use crate::protocol::RewritePlan;
@@ -46,17 +46,8 @@ impl Ledger {
         names: &[Named],
         is_new: impl Fn(&Named) -> bool,
     ) -> Result<Acknowledged> {
-        if !self.checkpoints.contains_key(&checkpoint) && self.last.is_some_and(|last| checkpoint <= last) {
-            return Ok(Acknowledged::Late);
-        }
-        match &self.page(checkpoint)?.state {
-            State::Completed { .. } => return Ok(Acknowledged::Late),
-            State::Committing(_) => return Ok(Acknowledged::Repeated),
-            State::Pending(pending) if pending.acknowledged.contains(&subtask) => return Ok(Acknowledged::Repeated),
-            State::Pending(pending) if !pending.waiting_for.contains(&subtask) => {
-                return Err(stranger(checkpoint, subtask));
-            }
-            State::Pending(_) => {}
+        if let Some(answer) = self.answer(checkpoint, subtask)? {
+            return Ok(answer);
         }
         let mut found = Found::default();
         let mut is_held = |named| self.registry.holds_segment(named, &mut found);
@@ -74,6 +65,24 @@ impl Ledger {
         page.names.extend(numbers);
         let State::Pending(pending) = &mut page.state else { return Ok(Acknowledged::Late) };
         Ok(pending.heard_of(subtask))
+    }
+
+    /// The answer to an acknowledgement that changes nothing, whatever it names; `None` where it is waited for.
+    ///
+    /// # Errors
+    /// As for [`acknowledge`](Self::acknowledge).
+    pub fn answer(&self, checkpoint: CheckpointId, subtask: Subtask) -> Result<Option<Acknowledged>> {
+        match self.checkpoints.get(&checkpoint).map(|page| &page.state) {
+            Some(State::Completed { .. }) => Ok(Some(Acknowledged::Late)),
+            Some(State::Committing(_)) => Ok(Some(Acknowledged::Repeated)),
+            Some(State::Pending(pending)) if pending.acknowledged.contains(&subtask) => {
+                Ok(Some(Acknowledged::Repeated))
+            }
+            Some(State::Pending(pending)) if pending.waiting_for.contains(&subtask) => Ok(None),
+            Some(State::Pending(_)) => Err(stranger(checkpoint, subtask)),
+            None if Some(checkpoint) <= self.last => Ok(Some(Acknowledged::Late)),
+            None => Err(not_under_way(checkpoint)),
+        }
     }
 
     /// A subtask that had finished before the checkpoint: nobody waits for it.

@@ -213,16 +213,15 @@ impl Ledger {
     }
 
     fn page(&mut self, checkpoint: CheckpointId) -> Result<&mut Checkpoint> {
-        self.checkpoints.get_mut(&checkpoint).ok_or_else(|| {
-            Error::new(
-                ErrorKind::NotFound,
-                format!("checkpoint {checkpoint} is not under way: never triggered, or ended"),
-            )
-        })
+        self.checkpoints.get_mut(&checkpoint).ok_or_else(|| not_under_way(checkpoint))
     }
 
     /// Takes references away; the files that are dead by that.
     fn release(&mut self, names: Vec<SegmentNumber>) -> Vec<Arc<str>> {
         names.into_iter().filter_map(|number| self.registry.remove(number)).collect()
     }
+}
+
+fn not_under_way(checkpoint: CheckpointId) -> Error {
+    Error::new(ErrorKind::NotFound, format!("checkpoint {checkpoint} is not under way: never triggered, or ended"))
 }
