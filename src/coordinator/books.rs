@@ -120,8 +120,31 @@ impl Books {
         self.spelled.get(path).cloned().unwrap_or_else(|| path.to_string().into())
     }
 
+    /// Has the ledger decide, and drops at once what is dead by that: nothing may be pointed to a place that is to go.
+    pub(super) fn decide(&mut self, event: impl FnOnce(&mut Self) -> Vec<Effect>) -> Vec<Effect> {
+        let effects = event(self);
+        effects.iter().for_each(|effect| self.forget(effect));
+        self.report();
+        effects
+    }
+
+    /// As [`decide`](Self::decide), of an event that may be refused.
+    pub(super) fn decide_or_fail(
+        &mut self,
+        event: impl FnOnce(&mut Self) -> Result<Vec<Effect>>,
+    ) -> Result<Vec<Effect>> {
+        let mut refused = Ok(());
+        let effects = self.decide(|books| {
+            event(books).unwrap_or_else(|error| {
+                refused = Err(error);
+                Vec::new()
+            })
+        });
+        refused.map(|()| effects)
+    }
+
     /// Drops what is kept for checkpoints and files that an effect ends.
-    pub(super) fn forget(&mut self, effect: &Effect) {
+    fn forget(&mut self, effect: &Effect) {
         match effect {
             Effect::Aborted(checkpoint) => {
                 self.drafts.remove(checkpoint);

@@ -146,28 +146,24 @@ impl Coordinator {
     }
 
     fn publish(&self, checkpoint: CheckpointId) -> Result<Vec<Effect>> {
-        self.books().ledger.committed(checkpoint)
+        self.books().decide_or_fail(|books| books.ledger.committed(checkpoint))
     }
 
     /// A commit that was in doubt has happened. Nothing, if somebody else has found that out meanwhile.
     fn publish_resolved(&self, checkpoint: CheckpointId) -> Result<()> {
-        let effects = {
-            let mut books = self.books();
-            match books.unresolved.remove(&checkpoint) {
-                Some(_) => books.ledger.committed(checkpoint)?,
-                None => return Ok(()),
-            }
-        };
+        let effects = self.books().decide_or_fail(|books| match books.unresolved.remove(&checkpoint) {
+            Some(_) => books.ledger.committed(checkpoint),
+            None => Ok(Vec::new()),
+        })?;
         self.perform(effects);
         Ok(())
     }
 
     fn fail(&self, checkpoint: CheckpointId, error: Error) -> Error {
-        let effects = {
-            let mut books = self.books();
+        let effects = self.books().decide(|books| {
             books.unresolved.remove(&checkpoint);
             books.ledger.commit_failed(checkpoint)
-        };
+        });
         self.perform(effects);
         error.context(format!("checkpoint {checkpoint} failed"))
     }

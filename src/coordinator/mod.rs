@@ -227,7 +227,7 @@ impl Coordinator {
     /// Gives a checkpoint up. Does nothing to one that has ended or is being completed. True if it was aborted by
     /// this; tell the workers then.
     pub fn abort(&self, checkpoint: CheckpointId) -> bool {
-        let effects = self.books().ledger.abort(checkpoint);
+        let effects = self.books().decide(|books| books.ledger.abort(checkpoint));
         let aborted = !effects.is_empty();
         self.perform(effects);
         aborted
@@ -288,11 +288,10 @@ impl Coordinator {
     /// # Errors
     /// The first delete that fails; a further call goes on.
     pub async fn dispose(&self, end: JobEnd) -> Result<()> {
-        let effects = {
-            let mut books = self.books();
+        let effects = self.books().decide(|books| {
             books.drafts.clear();
             books.ledger.end(end)
-        };
+        });
         self.perform(effects);
         self.resolve().await?;
         self.shared.reaper.settle(&self.shared).await?;
@@ -302,15 +301,8 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Has effects carried out: what the books need at once, the deletes by the reaper.
+    /// Has the reaper carry effects out.
     fn perform(&self, effects: Vec<Effect>) {
-        {
-            let mut books = self.books();
-            for effect in &effects {
-                books.forget(effect);
-            }
-            books.report();
-        }
         self.shared.reaper.submit(&self.shared, effects);
     }
 
