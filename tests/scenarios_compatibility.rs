@@ -122,7 +122,7 @@ async fn takes_over(fixture: &str, mode: ClaimMode, options: &[(&str, &str)]) {
         assert!(heir.directory.holds(&scenario::file_of(handle)), "{case}: {handle:?}");
     }
     let space = heir.coordinator.space();
-    if options.iter().any(|(key, _)| *key == MAX_FILE) {
+    if options.iter().any(|(key, _)| key.ends_with("file-merging.enabled")) {
         assert_eq!(space.files, space.segments, "{case}: each segment has a file of its own");
     } else {
         assert!(space.files <= 2, "{case}: {space:?}");
