@@ -23,7 +23,7 @@ use drystone::read::{Checkpoint, State};
 use drystone::store::Stores;
 use heir::Heir;
 use runs::Memory;
-use scenario::{ACROSS, AMPLIFICATION, MAX_FILE, RETENTION, path};
+use scenario::{ACROSS, AMPLIFICATION, RETENTION, path};
 
 const PLAIN: &str = "v2-rocksdb-plain/ckpt/00f1f1f1f1f1f1f189febbb2ae266257/chk-3";
 const MERGED_WITHIN: &str = "v2-rocksdb-merged-within/ckpt/00f1f1f1f1f1f1f101c1767250e3ccd5/chk-4";
