@@ -3,17 +3,21 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "not every test uses all of the support")]
 
+#[path = "support/fault_store.rs"]
+mod fault_store;
 #[path = "support/live.rs"]
 mod live;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use drystone::ErrorKind;
 use drystone::config::{ClaimMode, Retention};
 use drystone::coordinator::{Acknowledged, JobEnd};
 use drystone::id::{CheckpointId, Scope};
 use drystone::store::names::PhysicalFileName;
+use fault_store::FaultStore;
 use live::{Chunks, Live, settings};
 use object_store::memory::InMemory;
 
@@ -279,4 +283,40 @@ async fn files_say_who_wrote_them_for_which_checkpoint() {
     let name = files.keys().find_map(|file| file.strip_prefix("shared/")).unwrap();
     let name: PhysicalFileName = name.parse().unwrap();
     assert_eq!((name.attempt, name.checkpoint), (1, CheckpointId(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_task_owns_may_be_named_is_looked_for_and_never_goes() {
+    use drystone::handle::{FileHandle, JavaString, StreamHandle};
+    let live = Live::new(memory(), 1, settings());
+    let file = live.directory.task_owned().join("of-a-task").unwrap();
+    let named = |size: i64| {
+        let path = JavaString::new(&file.name().to_string()).unwrap();
+        let handle = StreamHandle::File(FileHandle { path, size });
+        Chunks { shared: BTreeMap::from([("t".to_owned(), handle)]), ..Chunks::default() }
+    };
+    live.coordinator.trigger(CheckpointId(1)).unwrap();
+    live.acknowledge(CheckpointId(1), 0, named(4)).unwrap();
+    assert_eq!(live.coordinator.complete(CheckpointId(1)).await.unwrap_err().kind(), ErrorKind::NotFound);
+    file.create(vec![Bytes::from_static(b"mine")]).await.unwrap();
+    for checkpoint in [2, 3] {
+        live.coordinator.trigger(CheckpointId(checkpoint)).unwrap();
+        live.acknowledge(CheckpointId(checkpoint), 0, named(4)).unwrap();
+        live.coordinator.complete(CheckpointId(checkpoint)).await.unwrap();
+        live.check(CheckpointId(checkpoint)).await;
+    }
+    assert_eq!(live.coordinator.space().files, 0, "not the job's");
+    live.coordinator.dispose(JobEnd::Finished).await.unwrap();
+    assert_eq!(live.files().await.keys().collect::<Vec<_>>(), ["taskowned/of-a-task"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_while_files_are_looked_for_may_go_by() {
+    let store = FaultStore::new(memory(), []);
+    let live = Live::new(Arc::new(store.clone()), 1, settings());
+    let trigger = live.coordinator.trigger(CheckpointId(1)).unwrap();
+    let chunks = live.write(&trigger, 0, Scope::Shared, &[("a", b"bytes")]).await.unwrap();
+    live.acknowledge(CheckpointId(1), 0, chunks).unwrap();
+    store.fail_next(3);
+    live.coordinator.complete(CheckpointId(1)).await.unwrap();
 }

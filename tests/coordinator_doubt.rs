@@ -62,13 +62,40 @@ async fn one_that_had_happened_counts_once_that_is_known() {
 async fn one_that_had_not_happened_is_given_up_with_the_next_commit() {
     let (live, store) = doubt(Act::Fail).await;
     store.obey();
-    live.coordinator.settle().await.unwrap();
     assert_eq!(live.coordinator.pending(), [CheckpointId(2)], "its put may land yet");
     live.round(&mut [BTreeMap::new()]).await.unwrap();
     live.coordinator.settle().await.unwrap();
     assert_eq!(live.coordinator.completed(), [CheckpointId(3)]);
     assert_eq!(live.coordinator.pending(), []);
     assert_eq!((named(&live, "-c1-").await, named(&live, "-c2-").await, named(&live, "-c3-").await), (0, 0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_had_not_happened_is_put_again_when_asked() {
+    let (live, store) = doubt(Act::Fail).await;
+    store.obey();
+    live.coordinator.settle().await.unwrap();
+    assert_eq!((live.coordinator.completed(), live.coordinator.pending()), (vec![CheckpointId(2)], vec![]));
+    live.check(CheckpointId(2)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_are_never_many() {
+    let store = RuleStore::default();
+    let live = Live::new(Arc::new(store.clone()), 1, settings());
+    store.rule("put", "_metadata", Act::Fail, OFTEN);
+    store.rule("get", "_metadata", Act::Fail, OFTEN);
+    for _ in 0..16 {
+        live.round(&mut [BTreeMap::new()]).await.unwrap_err();
+    }
+    let error = live.coordinator.trigger(live.coordinator.next_checkpoint()).map(drop).unwrap_err();
+    assert!(error.to_string().contains("settle"), "{error}");
+    store.obey();
+    live.coordinator.settle().await.unwrap();
+    live.round(&mut [BTreeMap::new()]).await.unwrap();
+    live.coordinator.settle().await.unwrap();
+    assert_eq!(live.coordinator.completed(), [CheckpointId(17)]);
+    assert_eq!(live.files().await.len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

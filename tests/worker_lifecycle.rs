@@ -149,6 +149,20 @@ async fn lost_notifications_do_not_make_a_worker_hold_ever_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_completed_checkpoint_ends_older_ones_whose_end_was_lost() {
+    let working = Working::new(packed());
+    let old = working.worker.begin(subtask(0), &trigger(4)).unwrap();
+    let mut segment = old.segment(Scope::Shared, None);
+    segment.write(bytes_of(1, 5_000)).await.unwrap();
+    let newer = working.worker.begin(subtask(0), &trigger(6)).unwrap();
+    working.worker.complete(CheckpointId(5));
+    assert_eq!(segment.finish().await.unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(refused(&working.worker, &trigger(4)), "checkpoint 4 was aborted");
+    assert_eq!(working.worker.usage().checkpoints, 1);
+    newer.seal().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_abort_of_what_never_began_here_says_nothing_of_the_next_epoch() {
     let working = Working::new(packed());
     let of = |checkpoint: u64, epoch: u64| Trigger { epoch, ..trigger(checkpoint) };

@@ -226,7 +226,11 @@ impl Books {
                         false => FlinkPath::parse(&text.to_text())?,
                     };
                     let inside = directory.holds(&path);
-                    if !inside && !self.claimed.iter().any(|claimed| path.is_within(claimed)) {
+                    // What a retained checkpoint names was claimed once, if by a coordinator before this one.
+                    let is_known = || {
+                        self.ledger.names_file(&self.spelling(&path)) || self.claimed.iter().any(|c| path.is_within(c))
+                    };
+                    if !inside && !is_known() {
                         let message = format!("{path} lies outside the job's directory {}", directory.root().name());
                         return Err(Error::new(ErrorKind::Invalid, message));
                     }
@@ -314,8 +318,12 @@ fn is_written_for(
     checkpoint: CheckpointId,
     epoch: u64,
 ) -> bool {
+    // Nobody can tell by name what a task has written for itself; the commit looks for it.
+    if path.is_within(directory.task_owned().name()) {
+        return true;
+    }
     let in_own = path.is_within(own.name());
-    match path.file_name().and_then(|name| name.parse::<PhysicalFileName>().ok()) {
+    match PhysicalFileName::of(path) {
         Some(name) => {
             let in_place = in_own || path.is_within(directory.shared().name());
             in_place && name.checkpoint == checkpoint && name.attempt == epoch

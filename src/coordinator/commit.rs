@@ -18,6 +18,8 @@ use crate::metrics;
 use crate::read::METADATA_BYTES_MAX;
 use crate::store::{FlinkPath, Location, names};
 
+/// So many commits may be in doubt; each keeps its metadata in memory, and all that it names in the store (I8).
+pub(super) const UNRESOLVED_MAX: usize = 16;
 /// How often a metadata put of unknown outcome is looked up, or tried again where nothing came of it.
 const ATTEMPTS_MAX: u32 = 5;
 const WAIT_MIN: Duration = Duration::from_millis(100);
@@ -60,8 +62,8 @@ impl Coordinator {
     /// `NotFound`: the checkpoint isn't under way, or a file that it names didn't appear in time. `Conflict`: it waits
     /// for somebody, or is being completed, or another coordinator has completed one of this number. `Damaged`: a
     /// file isn't as long as it should be. `Store`. After any error but the first two kinds of `Conflict`, the
-    /// checkpoint is aborted, unless the error says that the outcome is unknown: then it is decided with the next
-    /// commit, or by [`settle`](Self::settle), and nothing is deleted meanwhile.
+    /// checkpoint is aborted, unless the error says that the outcome is unknown: then [`settle`](Self::settle) tries
+    /// again, the next commit decides it, and nothing is deleted meanwhile.
     ///
     /// Cancel safe: the commit goes on; ask [`latest`](Self::latest).
     pub async fn complete(&self, checkpoint: CheckpointId) -> Result<Completed> {
@@ -168,13 +170,25 @@ impl Coordinator {
         error.context(format!("checkpoint {checkpoint} failed"))
     }
 
-    /// Looks up every commit of unknown outcome, once. Where the job has ended and keeps nothing all of them go, whatever
-    /// came of them.
+    /// Decides every commit of unknown outcome: older than the latest checkpoint it counts if it is there, a newer one is
+    /// put again. Where the job has ended and keeps nothing all of them go, whatever came of them.
     pub(super) async fn resolve(&self) -> Result<()> {
+        let latest = self.books().ledger.latest();
+        if let Some(latest) = latest.filter(|_| !self.books().ledger.keeps_nothing()) {
+            self.resolve_before(latest).await?;
+        }
         let unresolved: Vec<_> = self.books().unresolved.clone().into_iter().collect();
         for (checkpoint, commit) in unresolved {
-            if self.books().ledger.keeps_nothing() || commit.is_there().await? {
+            if self.books().ledger.keeps_nothing() {
                 self.publish_resolved(checkpoint)?;
+                continue;
+            }
+            match put(&commit.metadata, &commit.bytes).await {
+                Outcome::Written => self.publish_resolved(checkpoint)?,
+                Outcome::NotWritten(error) => drop(self.fail(checkpoint, error)),
+                Outcome::Unknown(error) => {
+                    return Err(error.context(format!("checkpoint {checkpoint} may have completed or not")));
+                }
             }
         }
         Ok(())

@@ -22,7 +22,7 @@ impl Shared {
     ///
     /// # Errors
     /// `NotFound`: one didn't appear in time. `Damaged`: one is of another length than it was sealed with, or too short
-    /// for what is named in it.
+    /// for what is named in it. `Store`: they couldn't be asked for until the time was over.
     pub(super) async fn wait_for_files(
         &self,
         files: &BTreeMap<Arc<str>, NewFile>,
@@ -35,14 +35,25 @@ impl Shared {
         let deadline = tokio::time::Instant::now() + timeout;
         let mut wait = WAIT_MIN;
         loop {
-            for (path, bytes) in self.lengths(missing.keys().cloned().collect()).await? {
-                if let Some(text) = missing.remove(&path) {
-                    check(text, files[text], bytes)?;
-                    found.insert(text.clone(), bytes);
+            let failed = match self.lengths(missing.keys().cloned().collect()).await {
+                Ok(there) => {
+                    for (path, bytes) in there {
+                        if let Some(text) = missing.remove(&path) {
+                            check(text, files[text], bytes)?;
+                            found.insert(text.clone(), bytes);
+                        }
+                    }
+                    None
                 }
-            }
+                // It may go by; there is time to ask again.
+                Err(error) if error.kind() == ErrorKind::Store => Some(error),
+                Err(error) => return Err(error),
+            };
             let Some((first, _)) = missing.first_key_value() else { return Ok(found) };
             if tokio::time::Instant::now() >= deadline {
+                if let Some(error) = failed {
+                    return Err(error);
+                }
                 let more = missing.len() - 1;
                 let message = format!("{first} and {more} more files that are named have not appeared in {timeout:?}");
                 return Err(Error::new(ErrorKind::NotFound, message));

@@ -92,8 +92,7 @@ impl Shared {
         let is_dead = |path: &FlinkPath| {
             let in_place =
                 self.checkpoint_of(path).is_some() || path.parent().as_ref() == Some(self.directory.shared().name());
-            let name = path.file_name().map(|name| name.split('#').next().unwrap_or(name));
-            let name = name.and_then(|name| name.parse::<PhysicalFileName>().ok()).filter(|_| in_place);
+            let name = PhysicalFileName::of(path).filter(|_| in_place);
             let is_over = name.is_some_and(|name| match name.attempt.cmp(&self.epoch) {
                 std::cmp::Ordering::Less => true,
                 std::cmp::Ordering::Equal => {

@@ -120,10 +120,15 @@ impl Coordinator {
     /// Starts a checkpoint: what to tell the workers. It waits for every subtask of every operator.
     ///
     /// # Errors
-    /// `Conflict`: the number isn't higher than all before.
+    /// `Conflict`: the number isn't higher than all before; or the outcome of 16 commits is unknown, and
+    /// [`settle`](Self::settle) has to find it out.
     pub fn trigger(&self, checkpoint: CheckpointId) -> Result<Trigger> {
         let subtasks: BTreeSet<Subtask> = self.shared.operators.iter().flat_map(OperatorSpec::subtasks).collect();
         let mut books = self.books();
+        if books.unresolved.len() >= commit::UNRESOLVED_MAX {
+            let message = format!("checkpoint {checkpoint} can't be triggered: 16 commits are in doubt; settle them");
+            return Err(Error::new(ErrorKind::Conflict, message));
+        }
         let plan = books.ledger.trigger(checkpoint, subtasks)?;
         books.drafts.insert(checkpoint, Draft::default());
         let claimed = books.claimed.iter().map(|path| path.to_string()).collect();
@@ -271,7 +276,8 @@ impl Coordinator {
         self.shared.epoch
     }
 
-    /// Waits for the deletes under way, and tries those again that have failed.
+    /// Waits for the deletes under way, tries those again that have failed, and puts metadata again of which nobody
+    /// knows whether it is there.
     ///
     /// # Errors
     /// The first delete that still fails; a further call tries again. Cancel safe.

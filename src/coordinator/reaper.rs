@@ -231,9 +231,8 @@ impl Reaper {
             return Ok(None);
         }
         let is_dead = |path: &FlinkPath| {
-            let name = path.file_name().map(|name| name.split('#').next().unwrap_or(name));
-            let name = name.and_then(|name| name.parse::<PhysicalFileName>().ok());
-            name.is_some_and(|name| name.attempt == shared.epoch && dead.contains(&name.checkpoint))
+            PhysicalFileName::of(path)
+                .is_some_and(|name| name.attempt == shared.epoch && dead.contains(&name.checkpoint))
         };
         found.extend(shared.directory.shared().list_dir().await?.files);
         let files = found.iter().filter(|file| is_dead(&file.path)).map(|file| shared.stores.locate(&file.path));
@@ -323,10 +322,7 @@ impl Shared {
             if found.iter().any(|file| file.path.file_name() == Some(names::METADATA)) {
                 continue;
             }
-            let is_ours = |path: &FlinkPath| {
-                let name = path.file_name().map(|name| name.split('#').next().unwrap_or(name));
-                name.is_some_and(|name| name.parse::<PhysicalFileName>().is_ok_and(|name| name.attempt <= self.epoch))
-            };
+            let is_ours = |path: &FlinkPath| PhysicalFileName::of(path).is_some_and(|name| name.attempt <= self.epoch);
             for file in found.into_iter().filter(|file| is_ours(&file.path) && !self.books().names(&file.path)) {
                 self.stores.locate(&file.path)?.delete().await?;
             }

@@ -34,9 +34,7 @@ impl Coordinator {
         let mut lengths = BTreeMap::new();
         let mut epoch = 0;
         for file in directory.root().list().await? {
-            if let Some(name) = file.path.file_name().and_then(|name| name.parse::<PhysicalFileName>().ok()) {
-                epoch = epoch.max(name.attempt);
-            }
+            epoch = epoch.max(PhysicalFileName::of(&file.path).map_or(0, |name| name.attempt));
             lengths.insert(file.path, file.size);
         }
         for (id, path) in checkpoints(&directory, &lengths) {

@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind};
 use crate::id::{CheckpointId, FileToken, JobId};
+use crate::store::FlinkPath;
 
 /// The file that makes a directory a checkpoint.
 pub const METADATA: &str = "_metadata";
@@ -98,6 +99,15 @@ pub struct PhysicalFileName {
     pub sequence: u64,
     /// Keeps two writers apart that claim the same rest.
     pub token: FileToken,
+}
+
+impl PhysicalFileName {
+    /// What a file's own name says, also while it is in the making on a local disk; none if it isn't one of ours.
+    pub fn of(path: &FlinkPath) -> Option<Self> {
+        let name = path.file_name()?;
+        // A local file in the making has its final name, a # and digits.
+        parse_physical(name.split('#').next().unwrap_or(name))
+    }
 }
 
 impl fmt::Display for PhysicalFileName {

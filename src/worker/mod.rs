@@ -181,7 +181,8 @@ impl Worker {
         Ok(Snapshot::new(self.clone(), running?, subtask))
     }
 
-    /// The checkpoint is committed. What it hasn't sealed nobody has named; it is dropped.
+    /// The checkpoint is committed. What it hasn't sealed nobody has named; it is dropped. So is what is older and under
+    /// way, of which the coordinator has no use any more, and whose end may have been lost.
     ///
     /// Idempotent, and legal in any order, as are [`abort`](Self::abort) and [`subsume`](Self::subsume): of several ends
     /// the first counts.
@@ -264,13 +265,16 @@ impl Worker {
     }
 
     fn end(&self, checkpoint: CheckpointId, end: End) {
-        let running = {
+        let (running, overtaken) = {
             let mut state = self.state();
             let running = state.running.remove(&checkpoint);
             let epoch = running.as_ref().map(|running| running.epoch);
             state.ended.record(checkpoint, end, epoch);
-            running
+            (running, if end == End::Completed { state.overtaken_by(checkpoint) } else { Vec::new() })
         };
+        for running in overtaken {
+            running.abort(&format!("checkpoint {} was overtaken by {checkpoint}", running.checkpoint));
+        }
         match (running, end) {
             (None, _) => {}
             (Some(running), End::Aborted) => running.abort(&end.of(checkpoint)),
@@ -307,6 +311,16 @@ impl State {
             self.ended.record(*checkpoint, End::Aborted, Some(running.epoch));
         }
         Ok(superseded.into_values().collect())
+    }
+
+    /// Those under way that are older than a checkpoint that has completed.
+    fn overtaken_by(&mut self, completed: CheckpointId) -> Vec<Arc<Running>> {
+        let newer = self.running.split_off(&completed);
+        let older = std::mem::replace(&mut self.running, newer);
+        for (checkpoint, running) in &older {
+            self.ended.record(*checkpoint, End::Aborted, Some(running.epoch));
+        }
+        older.into_values().collect()
     }
 
     /// Was the file written for a checkpoint that is known not to be committed?

@@ -63,8 +63,7 @@ fn file_reason(
         return Some(RewriteReason::Planned(reason));
     }
     // Another job's numbers say nothing of this one's checkpoints.
-    let name = path.file_name().filter(|_| owner == Owner::Job);
-    let name = name.and_then(|name| name.parse::<PhysicalFileName>().ok())?;
+    let name = PhysicalFileName::of(&path).filter(|_| owner == Owner::Job)?;
     worker.state().is_uncommitted(name.attempt, name.checkpoint).then_some(RewriteReason::NotCommitted)
 }
 

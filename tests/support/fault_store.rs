@@ -59,6 +59,14 @@ impl FaultStore {
         self
     }
 
+    /// The next operations fail, and nothing has happened.
+    #[allow(dead_code, reason = "not every test that uses this store says it so")]
+    pub fn fail_next(&self, count: usize) {
+        let mut plan = self.plan.lock().unwrap();
+        let next = plan.operations.len();
+        plan.faults.extend((next..next + count).map(|number| (number, Fault::Before)));
+    }
+
     /// Nothing fails from here on.
     #[allow(dead_code, reason = "not every test that uses this store lets it recover")]
     pub fn heal(&self) {
