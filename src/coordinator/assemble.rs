@@ -17,26 +17,26 @@ const MERGED_CHANNELS_SINCE: u32 = 6;
 pub(super) fn assemble(
     checkpoint: CheckpointId,
     operators: &[OperatorSpec],
-    draft: &Draft,
+    mut draft: Draft,
     version: u32,
     retention: Retention,
 ) -> Result<CheckpointMetadata> {
     let has_merged = draft.states.values().any(|state| has_merged_channels(state));
     let version = if has_merged { version.max(MERGED_CHANNELS_SINCE) } else { version };
-    let operators = operators.iter().map(|spec| operator(spec, draft)).collect();
+    let operators = operators.iter().map(|spec| operator(spec, &mut draft)).collect();
     let properties = properties(retention).encode();
     Ok(CheckpointMetadata { version, checkpoint_id: checkpoint, master_states: Vec::new(), operators, properties })
 }
 
-fn operator(spec: &OperatorSpec, draft: &Draft) -> Operator {
+fn operator(spec: &OperatorSpec, draft: &mut Draft) -> Operator {
     let all_finished = spec.parallelism > 0 && spec.subtasks().all(|subtask| draft.finished.contains(&subtask));
-    let coordinator = draft.operators.get(&spec.id).map(|state| StreamHandle::Inline(state.clone()));
+    let coordinator = draft.operators.remove(&spec.id).map(StreamHandle::Inline);
     // What is fully finished has no place for anything else.
     let subtasks = if all_finished && coordinator.is_none() {
         OperatorSubtasks::FullyFinished
     } else {
         let entries = spec.subtasks().filter_map(|subtask| {
-            let state = draft.states.get(&subtask).cloned();
+            let state = draft.states.remove(&subtask);
             let says_something = state.is_some() || draft.finished.contains(&subtask);
             says_something.then_some(SubtaskEntry { index: subtask.index, state })
         });

@@ -84,9 +84,10 @@ impl Coordinator {
         let draft = {
             let mut books = self.books();
             books.ledger.start_commit(checkpoint)?;
-            books.drafts.get(&checkpoint).cloned().unwrap_or_default()
+            // Nobody adds anything any more, and it isn't asked for again.
+            books.drafts.get_mut(&checkpoint).map(std::mem::take).unwrap_or_default()
         };
-        let encoded = match self.prepare(checkpoint, &draft).await {
+        let encoded = match self.prepare(checkpoint, draft).await {
             Ok(encoded) => encoded,
             Err(error) => return Err(self.fail(checkpoint, error)),
         };
@@ -126,7 +127,7 @@ impl Coordinator {
     }
 
     /// Looks for the files, and makes the metadata.
-    async fn prepare(&self, checkpoint: CheckpointId, draft: &Draft) -> Result<(Location, Bytes)> {
+    async fn prepare(&self, checkpoint: CheckpointId, draft: Draft) -> Result<(Location, Bytes)> {
         let shared = &self.shared;
         let lengths = shared.wait_for_files(&draft.new_files, shared.settings.file_timeout).await?;
         let files = {
