@@ -94,7 +94,8 @@ impl OperatorSpec {
     }
 }
 
-/// What a subtask has to say of a checkpoint when its snapshot is done.
+/// What a subtask has to say of a checkpoint when its snapshot is done. As bytes:
+/// [`to_bytes`](Acknowledgement::to_bytes).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acknowledgement {
     /// Which checkpoint.

@@ -14,7 +14,7 @@ const MODULES: &[(&str, &[&str], bool)] = &[
     ("handle", &["id"], false),
     ("protocol", &["handle", "id"], false),
     ("ledger", &["config", "error", "handle", "id", "protocol"], false),
-    ("format", &["error", "handle", "id"], false),
+    ("format", &["error", "handle", "id", "protocol"], false),
     ("store", &["error", "id", "metrics"], true),
     ("write", &["error", "format", "handle", "id", "metrics", "store"], true),
     ("read", &["error", "format", "handle", "id", "store"], true),

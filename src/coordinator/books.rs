@@ -9,7 +9,7 @@ use crate::handle::{InlineHandle, JavaString, MasterState, Place, StreamHandle, 
 use crate::id::{CheckpointId, OperatorId, Subtask};
 use crate::ledger::{Effect, Ledger, Named};
 use crate::metrics::{self, FileMerging};
-use crate::protocol::SealedSize;
+use crate::protocol::{RewritePlan, SealedSize};
 use crate::store::names::PhysicalFileName;
 use crate::store::{FlinkPath, JobDirectory, Location};
 
@@ -26,6 +26,8 @@ pub(super) struct Books {
     pub(super) owns_claimed: bool,
     /// Segments that were copied to new places: what names the old place is made to name the new one.
     pub(super) moves: BTreeMap<SegmentPlace, StreamHandle>,
+    /// Files of which all that the latest checkpoint named was copied: nobody needs to write it again.
+    pub(super) left: BTreeSet<Arc<str>>,
     /// Background rewrites under way: they write files that nothing names yet.
     pub(super) rewrites: u32,
     /// Commits whose outcome is unknown.
@@ -74,6 +76,7 @@ impl Books {
             claimed: BTreeSet::new(),
             owns_claimed: false,
             moves: BTreeMap::new(),
+            left: BTreeSet::new(),
             rewrites: 0,
             unresolved: BTreeMap::new(),
         }
@@ -155,6 +158,7 @@ impl Books {
                         self.spelled.remove(&path);
                     }
                 }
+                self.left.retain(|file| !files.contains(file));
                 let dead: BTreeSet<&str> = files.iter().map(|file| &**file).collect();
                 // A state backend may name the old place long after it is gone; where the new one is, too, nothing can.
                 self.moves.retain(|_, new| {
@@ -164,6 +168,12 @@ impl Books {
             }
             Effect::Clean(_) => {}
         }
+    }
+
+    /// A plan without what was copied in the background already.
+    pub(super) fn without_copied(&self, mut plan: RewritePlan) -> RewritePlan {
+        plan.files.retain(|file, _| !self.left.contains(file.as_str()));
+        plan
     }
 
     /// Points handles at the new places of what was copied in the background.

@@ -130,6 +130,7 @@ impl Coordinator {
             return Err(Error::new(ErrorKind::Conflict, message));
         }
         let plan = books.ledger.trigger(checkpoint, subtasks)?;
+        let plan = books.without_copied(plan);
         books.drafts.insert(checkpoint, Draft::default());
         let claimed = books.claimed.iter().map(|path| path.to_string()).collect();
         Ok(Trigger { checkpoint, epoch: self.shared.epoch, plan, claimed })
@@ -263,7 +264,8 @@ impl Coordinator {
 
     /// What the next trigger would ask to be written again.
     pub fn plan(&self) -> RewritePlan {
-        self.books().ledger.plan()
+        let books = self.books();
+        books.without_copied(books.ledger.plan())
     }
 
     /// Where the job's checkpoints lie.

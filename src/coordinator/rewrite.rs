@@ -37,9 +37,11 @@ pub(super) const WORKER: &str = "rewrite";
 
 impl Coordinator {
     /// Copies the segments that the latest checkpoint names out of the files that [`plan`](Self::plan) has, up to
-    /// `bytes_max` bytes, whole files at a time. By ranged reads, each segment checked against its checksum.
+    /// `bytes_max` bytes, whole files at a time. By ranged reads, each segment checked against its checksum. From the
+    /// next trigger on these files aren't in the plan any more.
     ///
-    /// For state backends that can't write a segment again. Two calls at a time do the same work twice.
+    /// For state backends that can't write a segment again: they name the old handle once more, whatever
+    /// [`reuse`](crate::worker::Snapshot::reuse) says of space, and the acknowledgement is made to name the copy. Two calls at a time do the same work twice.
     ///
     /// # Errors
     /// `NotFound`, `Damaged`: a segment isn't there or isn't what it was. `Store`. Nothing has changed then.
@@ -79,7 +81,7 @@ impl Coordinator {
         }
     }
 
-    /// The segments to copy: of planned files, the most wasteful first, as far as the budget goes.
+    /// The segments to copy: of planned files, as far as the budget goes.
     fn choose(&self, state: &State, bytes_max: u64) -> Chosen {
         let books = self.books();
         let planned = books.ledger.plan();
@@ -96,11 +98,11 @@ impl Coordinator {
         }
         let bytes_of = |streams: &[usize]| streams.iter().map(|&s| state.streams[s].content.size()).sum::<u64>();
         let mut chosen = Chosen::default();
-        for streams in by_file.into_values() {
+        for (file, streams) in by_file {
             let bytes = bytes_of(&streams);
             if chosen.bytes.saturating_add(bytes) <= bytes_max {
                 chosen.bytes += bytes;
-                chosen.files += 1;
+                chosen.files.push(file);
                 chosen.streams.extend(streams);
             }
         }
@@ -182,12 +184,14 @@ impl Coordinator {
             books.ledger.set_file_bytes(&path, file.file_bytes);
         }
         books.moved(moves);
+        let left = chosen.files.iter().map(|&file| books.spelling(&state.files[file].name)).collect::<Vec<_>>();
+        books.left.extend(left);
         books.report();
         metrics::rewritten(Rewriting::Background, chosen.bytes);
         Ok(Rewritten {
             segments: names.len() as u64,
             bytes: chosen.bytes,
-            files_left: chosen.files,
+            files_left: chosen.files.len() as u64,
             files_written: sealed.files.len() as u64,
         })
     }
@@ -215,7 +219,8 @@ struct Chosen {
     /// By their numbers in the state, each byte range once.
     streams: Vec<usize>,
     bytes: u64,
-    files: u64,
+    /// By their numbers in the state.
+    files: Vec<usize>,
 }
 
 fn origin(checkpoint: CheckpointId, stream: &StateStream) -> Origin {

@@ -6,6 +6,7 @@
 
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod acknowledgement;
 mod channel;
 pub mod checksum;
 pub mod footer;

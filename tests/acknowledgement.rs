@@ -1,0 +1,68 @@
+//! Acknowledgements as bytes: what a worker ships is what the coordinator gets.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::Path;
+
+use bytes::Bytes;
+use drystone::format::decode;
+use drystone::handle::OperatorSubtasks;
+use drystone::id::Subtask;
+use drystone::protocol::{Acknowledgement, SealedSize};
+use proptest::prelude::*;
+
+/// One for every subtask of every checkpoint that is shipped with the tests.
+fn all() -> Vec<Acknowledgement> {
+    let mut waiting = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/flink")];
+    let mut found = Vec::new();
+    while let Some(path) = waiting.pop() {
+        if path.is_dir() {
+            waiting.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.ends_with("_metadata") || path.extension().is_some_and(|e| e == "bin") {
+            let Ok(decoded) = decode(Bytes::from(fs::read(path).unwrap())) else { continue };
+            for operator in &decoded.metadata.operators {
+                let OperatorSubtasks::Reported(entries) = &operator.subtasks else { continue };
+                found.extend(entries.iter().map(|entry| Acknowledgement {
+                    checkpoint: decoded.metadata.checkpoint_id,
+                    subtask: Subtask { operator: operator.id, index: entry.index, parallelism: operator.parallelism },
+                    state: entry.state.clone(),
+                    sealed: vec![SealedSize { path: "s3://bücket/ä".to_owned(), bytes: u64::MAX }],
+                }));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_state_comes_back() {
+    let all = all();
+    assert!(all.len() > 50, "{}", all.len());
+    for acknowledgement in &all {
+        let bytes = acknowledgement.to_bytes().unwrap();
+        assert_eq!(&Acknowledgement::from_bytes(bytes).unwrap(), acknowledgement);
+    }
+}
+
+#[test]
+fn every_flipped_bit_and_every_cut_is_found() {
+    let all = all();
+    let shortest = all.iter().filter(|a| a.state.is_some()).map(|a| a.to_bytes().unwrap()).min_by_key(Bytes::len);
+    let bytes = shortest.unwrap();
+    for bit in 0..bytes.len() * 8 {
+        let mut damaged = bytes.to_vec();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert!(Acknowledgement::from_bytes(damaged.into()).is_err(), "bit {bit}");
+    }
+    for length in 0..bytes.len() {
+        assert!(Acknowledgement::from_bytes(bytes.slice(..length)).is_err(), "{length} bytes");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        prop_assert!(Acknowledgement::from_bytes(bytes.into()).is_err());
+    }
+}
