@@ -32,6 +32,9 @@ impl JavaString {
         if bytes.len() > Self::BYTES_MAX {
             return Err(JavaStringError::TooLong(bytes.len()));
         }
+        if is_plain(&bytes) {
+            return Ok(Self(bytes));
+        }
         let mut rest = &bytes[..];
         while let Some((_, next)) = decode_unit(rest).map_err(|()| {
             let at = bytes.len() - rest.len();
@@ -44,6 +47,12 @@ impl JavaString {
 
     /// Encodes a text.
     pub fn new(text: &str) -> Result<Self, JavaStringError> {
+        if is_plain(text.as_bytes()) {
+            return match text.len() {
+                ..=Self::BYTES_MAX => Ok(Self(Bytes::copy_from_slice(text.as_bytes()))),
+                more => Err(JavaStringError::TooLong(more)),
+            };
+        }
         let mut encoded = Vec::with_capacity(text.len());
         for unit in text.encode_utf16() {
             match unit {
@@ -74,7 +83,7 @@ impl JavaString {
 
     /// The text, without a copy where it is plain ASCII. A lone surrogate becomes U+FFFD.
     pub fn to_text(&self) -> Cow<'_, str> {
-        if self.0.iter().all(|b| (1..0x80).contains(b))
+        if is_plain(&self.0)
             && let Ok(ascii) = std::str::from_utf8(&self.0)
         {
             return Cow::Borrowed(ascii);
@@ -87,6 +96,12 @@ impl JavaString {
         }
         Cow::Owned(String::from_utf16_lossy(&units))
     }
+}
+
+/// ASCII without NUL: encoded as it is.
+fn is_plain(bytes: &[u8]) -> bool {
+    // No early end, so that the compiler takes many bytes at once.
+    bytes.iter().fold(true, |plain, b| plain & (1..0x80).contains(b))
 }
 
 /// The first UTF-16 unit and what comes after it; as lenient as Java's reader, which takes overlong forms.
