@@ -70,6 +70,8 @@ pub struct FooterBuilder {
     token: FileToken,
     owners: Vec<Owner>,
     owner_indexes: HashMap<Owner, u32>,
+    /// Whose the last segment is: most come from the same one as the one before.
+    last: Option<(Owner, u32)>,
     entries: Vec<Entry>,
     data_len: u64,
 }
@@ -88,7 +90,8 @@ struct Entry {
 impl FooterBuilder {
     /// Of a file without segments yet.
     pub fn new(token: FileToken) -> Self {
-        Self { token, owners: Vec::new(), owner_indexes: HashMap::new(), entries: Vec::new(), data_len: 0 }
+        let (owners, owner_indexes, entries) = (Vec::new(), HashMap::new(), Vec::new());
+        Self { token, owners, owner_indexes, last: None, entries, data_len: 0 }
     }
 
     /// Adds the segment behind all others, and gives its ordinal. A subtask's index and parallelism fit in 31 bits.
@@ -101,11 +104,15 @@ impl FooterBuilder {
         subtask: Option<Subtask>,
     ) -> u32 {
         let owner = (checkpoint, subtask);
-        let owner = *self.owner_indexes.entry(owner).or_insert_with(|| {
-            self.owners.push(owner);
-            self.owners.len() as u32 - 1
-        });
-        self.entries.push(Entry { offset: self.data_len, length, crc32c, scope, owner });
+        let number = match self.last {
+            Some((last, number)) if last == owner => number,
+            _ => *self.owner_indexes.entry(owner).or_insert_with(|| {
+                self.owners.push(owner);
+                self.owners.len() as u32 - 1
+            }),
+        };
+        self.last = Some((owner, number));
+        self.entries.push(Entry { offset: self.data_len, length, crc32c, scope, owner: number });
         self.data_len = self.data_len.saturating_add(length);
         self.entries.len() as u32 - 1
     }
@@ -122,8 +129,10 @@ impl FooterBuilder {
 
     /// Bytes that [`encode`](Self::encode) gives after one more segment.
     pub fn encoded_len_with(&self, checkpoint: CheckpointId, subtask: Option<Subtask>) -> u64 {
-        let owner = if self.owner_indexes.contains_key(&(checkpoint, subtask)) { 0 } else { OWNER_BYTES };
-        self.encoded_len() + (owner + ENTRY_BYTES) as u64
+        let owner = (checkpoint, subtask);
+        let is_known = self.last.is_some_and(|(last, _)| last == owner) || self.owner_indexes.contains_key(&owner);
+        let owner_bytes = if is_known { 0 } else { OWNER_BYTES };
+        self.encoded_len() + (owner_bytes + ENTRY_BYTES) as u64
     }
 
     /// The footer, to be written right behind the segments.
