@@ -1,7 +1,7 @@
 //! What the coordinator holds in memory beside the ledger: the states of checkpoints under way, and the spelling of
 //! paths.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -209,8 +209,8 @@ impl Books {
         let own = directory.checkpoint(checkpoint)?;
         let mut found = NamedBySubtask::default();
         let mut result = Ok(());
-        // Segments of one file come one after another, mostly.
-        let mut last: Option<(JavaString, Arc<str>, bool)> = None;
+        // A path is read once, however many segments of the file are named, in whatever order.
+        let mut known: HashMap<JavaString, (Arc<str>, bool)> = HashMap::new();
         let mut visit = |place: &Place, handle: &StreamHandle| -> Result<()> {
             let relative = matches!(handle, StreamHandle::Relative(_));
             let Some((text, offset, length)) = place_of(handle) else { return unknown_length(handle) };
@@ -218,9 +218,9 @@ impl Books {
                 StreamHandle::Segment(segment) => segment.scope,
                 _ => place.part.scope(),
             };
-            let (file, owned) = match &last {
-                Some((known, file, owned)) if known == text && !relative => (file.clone(), *owned),
-                _ => {
+            let (file, owned) = match known.get(text).filter(|_| !relative) {
+                Some(known) => known.clone(),
+                None => {
                     let path = match relative {
                         true => own.name().join(&text.to_text())?,
                         false => FlinkPath::parse(&text.to_text())?,
@@ -240,7 +240,9 @@ impl Books {
                         found.new.insert(file.clone());
                     }
                     let owned = if inside { directory.owns(&path) } else { self.owns_claimed };
-                    last = (!relative).then(|| (text.clone(), file.clone(), owned));
+                    if matches!(handle, StreamHandle::Segment(_)) {
+                        known.insert(text.clone(), (file.clone(), owned));
+                    }
                     (file, owned)
                 }
             };

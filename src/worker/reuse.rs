@@ -3,7 +3,7 @@
 use super::Worker;
 use super::running::Running;
 use crate::handle::{JavaString, StreamHandle};
-use crate::id::Scope;
+use crate::id::{CheckpointId, Scope};
 use crate::metrics::{self, Rewriting};
 use crate::protocol::{Reason, Reuse, RewriteReason};
 use crate::store::FlinkPath;
@@ -14,6 +14,16 @@ enum Owner {
     Job,
     /// The job has claimed the directory that the file lies in.
     Claim,
+}
+
+/// What doesn't change of a file while a checkpoint is under way.
+#[derive(Clone, Copy, Default)]
+pub(super) struct KnownFile {
+    is_owned: bool,
+    is_in_shared: bool,
+    planned: Option<Reason>,
+    /// The attempt and the checkpoint that a worker of this job wrote it for.
+    written_for: Option<(u64, CheckpointId)>,
 }
 
 pub(super) fn reuse(worker: &Worker, running: &Running, handle: &StreamHandle) -> Reuse {
@@ -49,12 +59,18 @@ fn file_reason(
     bytes: u64,
     scope: Option<Scope>,
 ) -> Option<RewriteReason> {
-    let Ok(path) = FlinkPath::parse(&path.to_text()) else { return Some(RewriteReason::NotOwned) };
-    let Some(owner) = owner(worker, running, &path) else { return Some(RewriteReason::NotOwned) };
-    if scope.is_none() && !is_in_shared(worker, &owner, &path) {
+    let file = match scope {
+        // Of a file that is one segment there is nothing to remember.
+        None => KnownFile::of(worker, running, path),
+        Some(_) => running.known_file(path, || KnownFile::of(worker, running, path)),
+    };
+    if !file.is_owned {
+        return Some(RewriteReason::NotOwned);
+    }
+    if scope.is_none() && !file.is_in_shared {
         return Some(RewriteReason::Exclusive);
     }
-    if let Some(&reason) = running.planned.get(&path) {
+    if let Some(reason) = file.planned {
         let rewriting = match reason {
             Reason::Waste => Rewriting::Waste,
             Reason::Fold => Rewriting::Fold,
@@ -62,9 +78,23 @@ fn file_reason(
         metrics::rewritten(rewriting, bytes);
         return Some(RewriteReason::Planned(reason));
     }
-    // Another job's numbers say nothing of this one's checkpoints.
-    let name = PhysicalFileName::of(&path).filter(|_| owner == Owner::Job)?;
-    worker.state().is_uncommitted(name.attempt, name.checkpoint).then_some(RewriteReason::NotCommitted)
+    let (attempt, checkpoint) = file.written_for?;
+    worker.state().is_uncommitted(attempt, checkpoint).then_some(RewriteReason::NotCommitted)
+}
+
+impl KnownFile {
+    fn of(worker: &Worker, running: &Running, path: &JavaString) -> Self {
+        let Ok(path) = FlinkPath::parse(&path.to_text()) else { return Self::default() };
+        let Some(owner) = owner(worker, running, &path) else { return Self::default() };
+        // Another job's numbers say nothing of this one's checkpoints.
+        let name = PhysicalFileName::of(&path).filter(|_| owner == Owner::Job);
+        Self {
+            is_owned: true,
+            is_in_shared: is_in_shared(worker, &owner, &path),
+            planned: running.planned.get(&path).copied(),
+            written_for: name.map(|name| (name.attempt, name.checkpoint)),
+        }
+    }
 }
 
 /// By whole components: `.../task_0_1` owns nothing of `.../task_0_12`.

@@ -1,6 +1,6 @@
 //! One checkpoint at one worker, from the first snapshot that begins to its end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +11,9 @@ use tokio::time::Instant;
 
 use super::Inner;
 use super::group::Group;
+use super::reuse::KnownFile;
 use crate::error::{Error, ErrorKind, Result};
+use crate::handle::JavaString;
 use crate::id::{CheckpointId, FileToken, Scope, Subtask};
 use crate::protocol::{Reason, Trigger};
 use crate::store::FlinkPath;
@@ -24,6 +26,9 @@ pub(super) struct Running {
     pub(super) planned: BTreeMap<FlinkPath, Reason>,
     pub(super) claimed: Vec<FlinkPath>,
     pub(super) inline: Arc<InlineBudget>,
+    /// What is known of the files whose segments were asked about. Never held across an await, nor while another lock is
+    /// taken.
+    known: Mutex<HashMap<JavaString, KnownFile>>,
     exclusive: FilePool,
     shared: FilePool,
     linger: Duration,
@@ -55,6 +60,7 @@ impl Running {
             exclusive: pool(worker.directory.checkpoint(*checkpoint)?),
             shared: pool(worker.directory.shared().clone()),
             inline,
+            known: Mutex::default(),
             linger: settings.linger,
             aborted: OnceLock::new(),
             group: Mutex::new(group),
@@ -67,6 +73,20 @@ impl Running {
             Scope::Exclusive => &self.exclusive,
             Scope::Shared => &self.shared,
         }
+    }
+
+    /// `of` is asked once for each path.
+    pub(super) fn known_file(&self, path: &JavaString, of: impl FnOnce() -> KnownFile) -> KnownFile {
+        if let Some(known) = self.known().get(path) {
+            return *known;
+        }
+        let file = of();
+        self.known().insert(path.clone(), file);
+        file
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<JavaString, KnownFile>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn forget(&self, subtask: Subtask) {
