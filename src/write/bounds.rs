@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
+use super::spares::Spares;
 use crate::error::{Error, Result};
 use crate::metrics::{self, Queue};
 
@@ -37,6 +38,7 @@ struct Inner {
     changed: Notify,
     /// Never held across an await, nor while another lock is taken.
     under_way: Mutex<UnderWay>,
+    spares: Spares,
     /// As `under_way`.
     pools: Mutex<Vec<Weak<dyn Shed>>>,
 }
@@ -83,6 +85,7 @@ impl Bounds {
             turn: tokio::sync::Mutex::new(()),
             changed: Notify::new(),
             under_way: Mutex::default(),
+            spares: Spares::default(),
             pools: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -261,6 +264,11 @@ impl Held {
 
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Buffers to be filled again.
+    pub(super) fn spares(&self) -> &Spares {
+        &self.bounds.inner.spares
     }
 }
 

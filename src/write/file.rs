@@ -5,18 +5,17 @@ use tokio::runtime::Handle;
 
 use super::bounds::Held;
 use super::segment::Chunk;
+use super::spares::BUFFER_BYTES;
 use super::{Origin, WriteSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FooterBuilder;
 use crate::format::footer::FOOTER_BYTES_MAX;
-use crate::handle::{JavaString, SegmentHandle, StreamHandle};
+use crate::handle::{JavaString, JavaStringError, SegmentHandle, StreamHandle};
 use crate::id::{FileToken, Scope, SegmentId};
 use crate::store::{FlinkPath, Location, Upload};
 
 /// A chunk shorter than this is copied next to its neighbours: a buffer and a system call of its own cost more.
 const COALESCE_BYTES: usize = 16 << 10;
-/// How large such a copy grows before the next one starts.
-const COALESCED_BYTES_MAX: usize = 1 << 20;
 
 /// A file that still takes segments.
 pub(super) struct OpenFile {
@@ -62,6 +61,8 @@ pub struct SealedFile {
     pub file_bytes: u64,
     /// What its segments' ids begin with.
     pub token: FileToken,
+    /// The path as handles have it: one for all of them.
+    text: std::result::Result<JavaString, JavaStringError>,
 }
 
 impl OpenFile {
@@ -70,18 +71,13 @@ impl OpenFile {
         Self { location, token, footer, data_bytes: 0, chunks, tail, held, stream: None }
     }
 
-    /// The file's length if it were sealed with one more segment.
-    pub(super) fn bytes_with(&self, length: u64, origin: &Origin) -> u64 {
-        let footer = self.footer.encoded_len_with(origin.checkpoint, origin.subtask);
-        self.data_bytes.saturating_add(length).saturating_add(footer)
-    }
-
     /// Room for segments of `origin` below the cap; none when the footer is as long as it may be.
     pub(super) fn room(&self, origin: &Origin, settings: &WriteSettings) -> u64 {
-        if self.footer.encoded_len_with(origin.checkpoint, origin.subtask) > FOOTER_BYTES_MAX {
+        let footer_bytes = self.footer.encoded_len_with(origin.checkpoint, origin.subtask);
+        if footer_bytes > FOOTER_BYTES_MAX {
             return 0;
         }
-        settings.file_bytes_max.saturating_sub(self.bytes_with(0, origin))
+        settings.file_bytes_max.saturating_sub(self.data_bytes.saturating_add(footer_bytes))
     }
 
     pub(super) fn data_bytes(&self) -> u64 {
@@ -102,6 +98,12 @@ impl OpenFile {
         let (length, crc32c) = (chunk.length, chunk.crc.value());
         for bytes in chunk.bytes.drain(..) {
             self.append(bytes);
+        }
+        let copied = chunk.copied.split();
+        match copied.len() {
+            // Copied again rather than made a buffer of its own, which would cost more.
+            ..COALESCE_BYTES => self.coalesce(&copied),
+            _ => self.append(copied.freeze()),
         }
         self.held.absorb(&mut chunk.held);
         self.record(length, crc32c, origin)
@@ -135,33 +137,48 @@ impl OpenFile {
 
     fn append(&mut self, bytes: Bytes) {
         if bytes.len() < COALESCE_BYTES {
-            if self.tail.len() + bytes.len() > COALESCED_BYTES_MAX {
-                self.chunks.push(self.tail.split().freeze());
-                // More will come: growing step by step would copy everything twice.
-                self.tail.reserve(COALESCED_BYTES_MAX);
-            }
-            self.tail.extend_from_slice(&bytes);
-        } else {
-            if !self.tail.is_empty() {
-                self.chunks.push(self.tail.split().freeze());
-            }
-            self.chunks.push(bytes);
+            return self.coalesce(&bytes);
         }
+        self.end_tail();
+        self.chunks.push(bytes);
+    }
+
+    fn end_tail(&mut self) {
+        if !self.tail.is_empty() {
+            // What room is left in the buffer is filled later.
+            self.chunks.push(self.tail.split().freeze());
+        }
+    }
+
+    fn coalesce(&mut self, bytes: &[u8]) {
+        if self.tail.len() + bytes.len() > BUFFER_BYTES {
+            // More will come: growing step by step would copy everything twice.
+            let next = self.held.spares().take().unwrap_or_else(|| BytesMut::with_capacity(BUFFER_BYTES));
+            self.chunks.push(std::mem::replace(&mut self.tail, next).freeze());
+        } else if self.tail.capacity() == 0
+            && let Some(spare) = self.held.spares().take()
+        {
+            self.tail = spare;
+        }
+        self.tail.extend_from_slice(bytes);
     }
 
     /// Makes the file durable: its data, then its footer, in one write unless a segment was streamed into it.
     ///
     /// On an error nothing is left at the file's path as far as the store allows; the caller deletes it to be sure.
     pub(super) async fn seal(mut self) -> Result<SealedFile> {
-        if !self.tail.is_empty() {
-            self.chunks.push(self.tail.split().freeze());
-        }
+        self.end_tail();
         let footer = self.footer.encode();
         let file_bytes = self.data_bytes + footer.len() as u64;
         self.chunks.push(footer);
         match self.stream {
             // Nobody else can guess the name.
-            None => self.location.create_own(self.chunks).await?,
+            None => {
+                self.tail = BytesMut::new();
+                let written = self.chunks.clone();
+                self.location.create_own(self.chunks).await?;
+                self.held.spares().give_back(written);
+            }
             Some(Stream { mut upload, .. }) => {
                 for chunk in self.chunks {
                     if let Err(error) = upload.write(chunk).await {
@@ -173,7 +190,9 @@ impl OpenFile {
                 upload.complete().await?;
             }
         }
-        Ok(SealedFile { path: self.location.name().clone(), file_bytes, token: self.token })
+        let path = self.location.name().clone();
+        let text = JavaString::new(&path.to_string());
+        Ok(SealedFile { path, file_bytes, token: self.token, text })
     }
 
     /// Gives the file up: its memory is released. What was streamed is to be aborted, on the runtime that sends it.
@@ -196,21 +215,23 @@ impl SealedFile {
             let message = format!("segment {} does not lie in file {}", placement.id, self.path);
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        segment_handle(&self.path, placement)
+        segment_handle(&self.path, self.text.clone(), placement)
     }
 }
 
 /// A handle of bytes at a path, durable or not.
-pub(super) fn segment_handle(path: &FlinkPath, placement: &Placement) -> Result<StreamHandle> {
-    let text = |text: String| {
-        JavaString::new(&text).map_err(|e| Error::new(ErrorKind::Invalid, format!("path {text:?}: {e}")))
-    };
+pub(super) fn segment_handle(
+    path: &FlinkPath,
+    text: std::result::Result<JavaString, JavaStringError>,
+    placement: &Placement,
+) -> Result<StreamHandle> {
+    let invalid = |e: JavaStringError| Error::new(ErrorKind::Invalid, format!("path {path}: {e}"));
     Ok(StreamHandle::Segment(SegmentHandle {
-        path: text(path.to_string())?,
+        path: text.map_err(invalid)?,
         offset: placement.offset,
         size: placement.length,
         scope: placement.scope,
-        id: text(placement.id.to_string())?,
+        id: JavaString::new(&placement.id.to_string()).map_err(invalid)?,
     }))
 }
 

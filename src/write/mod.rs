@@ -8,6 +8,7 @@ mod file;
 mod inline;
 mod pool;
 mod segment;
+mod spares;
 
 pub use bounds::Bounds;
 pub use file::{Placement, SealedFile};

@@ -19,9 +19,11 @@ use crate::id::FileToken;
 /// The bytes of a segment, buffered.
 pub(super) struct Chunk {
     pub(super) bytes: Vec<Bytes>,
+    /// Behind `bytes`: copied from slices.
+    pub(super) copied: BytesMut,
     pub(super) length: u64,
     pub(super) crc: Crc32c,
-    /// The memory of `bytes`, and of what is yet to get there.
+    /// The memory of both, and of what is yet to get there.
     pub(super) held: Held,
 }
 
@@ -73,8 +75,6 @@ pub struct SegmentWriter {
     /// How many handles will be made of the one that comes out.
     handles: u64,
     chunk: Chunk,
-    /// Bytes copied from slices, not yet in `chunk`.
-    copied: BytesMut,
     /// The file that the segment is being streamed into.
     lease: Option<Lease>,
     placed_files: Option<Arc<PlacedFiles>>,
@@ -95,7 +95,7 @@ impl SegmentWriter {
             None => settings.buffer_bytes_max,
         };
         let held = pool.bounds().hold();
-        let chunk = Chunk { bytes: Vec::new(), length: 0, crc: Crc32c::default(), held };
+        let chunk = Chunk { bytes: Vec::new(), copied: BytesMut::new(), length: 0, crc: Crc32c::default(), held };
         Self {
             pool,
             origin,
@@ -103,7 +103,6 @@ impl SegmentWriter {
             may_inline: true,
             handles: 1,
             chunk,
-            copied: BytesMut::new(),
             lease: None,
             placed_files: None,
             has_failed: false,
@@ -150,7 +149,7 @@ impl SegmentWriter {
             return Ok(());
         }
         self.take_in(&bytes).await?;
-        self.gather();
+        self.chunk.gather();
         self.chunk.bytes.push(bytes);
         self.stream_if_long().await
     }
@@ -158,11 +157,11 @@ impl SegmentWriter {
     /// Adds bytes, with one copy; else as [`write`](Self::write).
     pub async fn write_slice(&mut self, bytes: &[u8]) -> Result<()> {
         self.take_in(bytes).await?;
-        self.copied.extend_from_slice(bytes);
-        if self.copied.len() < COPY_BYTES {
+        self.chunk.copied.extend_from_slice(bytes);
+        if self.chunk.copied.len() < COPY_BYTES {
             return Ok(());
         }
-        self.gather();
+        self.chunk.gather();
         self.stream_if_long().await
     }
 
@@ -174,7 +173,6 @@ impl SegmentWriter {
     /// As for [`write`](Self::write).
     pub async fn finish(mut self) -> Result<Written> {
         self.check_usable()?;
-        self.gather();
         if self.lease.is_some() {
             self.stream().await?;
         }
@@ -188,7 +186,7 @@ impl SegmentWriter {
             return Ok(Written::Nothing);
         }
         if self.may_inline
-            && let Some(handle) = self.pool.inline(&self.chunk, self.handles)?
+            && let Some(handle) = self.pool.inline(&mut self.chunk, self.handles)?
         {
             return Ok(Written::Inline(handle));
         }
@@ -213,12 +211,6 @@ impl SegmentWriter {
         Ok(())
     }
 
-    fn gather(&mut self) {
-        if !self.copied.is_empty() {
-            self.chunk.bytes.push(self.copied.split().freeze());
-        }
-    }
-
     async fn stream_if_long(&mut self) -> Result<()> {
         if self.lease.is_none() && self.chunk.length <= self.buffer_bytes_max {
             return Ok(());
@@ -235,6 +227,7 @@ impl SegmentWriter {
             Some(lease) => lease,
             none => none.insert(self.pool.lease(&self.origin).await?),
         };
+        self.chunk.gather();
         let bytes = std::mem::take(&mut self.chunk.bytes);
         if let Err(error) = lease.stream(bytes, &mut self.chunk.held).await {
             // Others may have the memory and the slot at once.
@@ -254,7 +247,7 @@ impl SegmentWriter {
         usable.inspect_err(|_| {
             // Others may have the memory and the file's place at once.
             self.chunk.bytes = Vec::new();
-            self.copied = BytesMut::new();
+            self.chunk.copied = BytesMut::new();
             self.chunk.held.shrink_to(0);
             self.lease = None;
         })
@@ -262,8 +255,16 @@ impl SegmentWriter {
 }
 
 impl Chunk {
+    /// Puts what was copied behind what came as `Bytes`.
+    fn gather(&mut self) {
+        if !self.copied.is_empty() {
+            self.bytes.push(self.copied.split().freeze());
+        }
+    }
+
     /// The bytes in one piece; a copy only where there are several.
-    pub(super) fn contiguous(&self) -> Bytes {
+    pub(super) fn contiguous(&mut self) -> Bytes {
+        self.gather();
         match self.bytes.as_slice() {
             [one] => one.clone(),
             several => several.concat().into(),

@@ -25,7 +25,7 @@ use super::inline::InlineBudget;
 use super::segment::{Chunk, SegmentWriter};
 use super::{Origin, PoolMode, WriteSettings};
 use crate::error::{Error, ErrorKind, Result};
-use crate::handle::StreamHandle;
+use crate::handle::{JavaString, StreamHandle};
 use crate::id::{CheckpointId, FileToken};
 use crate::metrics::{self, Queue};
 use crate::store::Location;
@@ -151,7 +151,7 @@ impl FilePool {
     /// An inline handle for a chunk that is short enough, while the budget lasts.
     ///
     /// The handle is written out once for each of the `handles` that will be made of it: all of them count.
-    pub(super) fn inline(&self, chunk: &Chunk, handles: u64) -> Result<Option<StreamHandle>> {
+    pub(super) fn inline(&self, chunk: &mut Chunk, handles: u64) -> Result<Option<StreamHandle>> {
         match self.shared.inline.spend(chunk.length.saturating_mul(handles)) {
             true => {
                 metrics::inlined(chunk.length);
@@ -171,7 +171,8 @@ impl FilePool {
     /// # Errors
     /// `Invalid`: the segment lies in no file of this pool.
     pub fn provisional(&self, placement: &Placement) -> Result<StreamHandle> {
-        segment_handle(self.location_of(placement.id.file)?.name(), placement)
+        let location = self.location_of(placement.id.file)?;
+        segment_handle(location.name(), JavaString::new(&location.name().to_string()), placement)
     }
 
     fn location_of(&self, file: FileToken) -> Result<Location> {
