@@ -20,6 +20,7 @@ pub const SUBTASKS: u32 = 64;
 const WRITTEN_ONE_IN: usize = 10;
 
 pub struct Job {
+    #[allow(dead_code, reason = "only some benches read")]
     pub storage: Storage,
     worker: Worker,
     coordinator: Coordinator,
