@@ -16,7 +16,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use drystone::id::{CheckpointId, OperatorId, Scope, Subtask};
 use drystone::protocol::{RewritePlan, Trigger};
 use drystone::store::{FlinkPath, JobDirectory, Stores};
-use drystone::worker::{Snapshot, Worker, WorkerSettings};
+use drystone::worker::{Durable, Snapshot, Worker, WorkerSettings};
 use drystone::write::WriteSettings;
 use tokio::runtime::Runtime;
 
@@ -53,7 +53,11 @@ impl Writing {
         let started = Instant::now();
         write(&snapshot, segment).await;
         let taken = started.elapsed();
-        self.worker.abort(snapshot.checkpoint());
+        // Sealed, as it would be, so that its buffers are there for the next.
+        let checkpoint = snapshot.checkpoint();
+        let durable = snapshot.seal().await.unwrap();
+        self.worker.complete(checkpoint);
+        self.delete(durable).await;
         taken
     }
 
@@ -66,10 +70,14 @@ impl Writing {
         let durable = snapshot.seal().await.unwrap();
         let taken = started.elapsed();
         self.worker.complete(checkpoint);
+        self.delete(durable).await;
+        taken
+    }
+
+    async fn delete(&self, durable: Durable) {
         for file in durable.sealed() {
             self.stores.locate(&FlinkPath::parse(&file.path).unwrap()).unwrap().delete().await.unwrap();
         }
-        taken
     }
 }
 
