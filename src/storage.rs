@@ -40,10 +40,7 @@ impl Storage {
     /// `Invalid`: a setting is wrong, or no directory is given. `Unsupported`: another storage is asked for, or this
     /// build has no such store.
     pub fn open(config: &Config) -> Result<Self> {
-        let (settings, warnings) = config.settings()?;
-        for warning in warnings {
-            tracing::warn!(%warning, "configuration");
-        }
+        let settings = settings(config)?;
         let Some(directory) = &settings.checkpoint_dir else {
             let message = "execution.checkpointing.dir is not set: say where checkpoints go, as in file:///checkpoints";
             return Err(Error::new(ErrorKind::Invalid, message));
@@ -58,7 +55,7 @@ impl Storage {
     /// # Errors
     /// As for [`open`](Self::open).
     pub fn open_on(store: Arc<dyn ObjectStore>, path: &FlinkPath, config: &Config) -> Result<Self> {
-        let (settings, _) = config.settings()?;
+        let settings = settings(config)?;
         Self::of(Stores::new().with_store(path, store), path.clone(), settings)
     }
 
@@ -184,6 +181,14 @@ impl Storage {
             read: self.read_limits(),
         }
     }
+}
+
+fn settings(config: &Config) -> Result<Settings> {
+    let (settings, warnings) = config.settings()?;
+    for warning in warnings {
+        tracing::warn!(%warning, "configuration");
+    }
+    Ok(settings)
 }
 
 fn check(operators: &[OperatorSpec]) -> Result<()> {

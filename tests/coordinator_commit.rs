@@ -320,3 +320,18 @@ async fn an_error_while_files_are_looked_for_may_go_by() {
     store.fail_next(3);
     live.coordinator.complete(CheckpointId(1)).await.unwrap();
 }
+
+#[tokio::test]
+async fn an_operators_key_groups_are_those_of_its_state() {
+    let mut live = Live::new(memory(), 1, settings());
+    let completed = live.round(&mut [BTreeMap::new()]).await.unwrap();
+    live.spec.max_parallelism = 64;
+    let error = live.restart().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("max parallelism=64"), "{error}");
+    let root = live.directory.root().parent().unwrap().join("heir").unwrap();
+    live.directory = drystone::store::JobDirectory::at(root).unwrap();
+    live.restart().await.unwrap();
+    let error = live.restore(&completed.path, ClaimMode::NoClaim).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+}

@@ -135,14 +135,9 @@ fn all_are_described_and_recorded_under_their_own_names() {
         metrics::delete_failed();
         metrics::delete_retried();
         metrics::orphans_found(17);
-        metrics::space_amplification(3, 2);
-        metrics::space_amplification(1, 0);
-        metrics::file_merging(FileMerging {
-            logical_files: 19,
-            logical_bytes: 23,
-            physical_files: 29,
-            physical_bytes: 31,
-        });
+        let job = metrics::JobGauges::new("j");
+        job.set(FileMerging { logical_files: 19, logical_bytes: 20, physical_files: 29, physical_bytes: 30 });
+        job.set(FileMerging::default());
     });
     let described: BTreeSet<_> = metrics::CATALOGUE.iter().map(|metric| metric.name.to_owned()).collect();
     assert_eq!(*kept.described.lock().unwrap(), described);
@@ -160,11 +155,11 @@ fn all_are_described_and_recorded_under_their_own_names() {
         ("drystone.deletes.failed", vec![1.0]),
         ("drystone.deletes.retried", vec![1.0]),
         ("drystone.orphans_found", vec![17.0]),
-        ("drystone.space_amplification", vec![1.5, 1.0]),
-        ("fileMerging.logicalFileCount", vec![19.0]),
-        ("fileMerging.logicalFileSize", vec![23.0]),
-        ("fileMerging.physicalFileCount", vec![29.0]),
-        ("fileMerging.physicalFileSize", vec![31.0]),
+        ("drystone.space_amplification job=j", vec![1.5, 1.0]),
+        ("fileMerging.logicalFileCount job=j", vec![19.0, 0.0]),
+        ("fileMerging.logicalFileSize job=j", vec![20.0, 0.0]),
+        ("fileMerging.physicalFileCount job=j", vec![29.0, 0.0]),
+        ("fileMerging.physicalFileSize job=j", vec![30.0, 0.0]),
     ]
     .map(|(name, values)| (name.to_owned(), values))
     .into();

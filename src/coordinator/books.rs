@@ -8,12 +8,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{InlineHandle, JavaString, MasterState, Place, StreamHandle, SubtaskState};
 use crate::id::{CheckpointId, OperatorId, Subtask};
 use crate::ledger::{Effect, Ledger, Named};
-use crate::metrics::{self, FileMerging};
+use crate::metrics::{FileMerging, JobGauges};
 use crate::protocol::{RewritePlan, SealedSize};
 use crate::store::names::PhysicalFileName;
 use crate::store::{FlinkPath, JobDirectory, Location};
 
 pub(super) struct Books {
+    gauges: JobGauges,
     pub(super) ledger: Ledger,
     pub(super) drafts: BTreeMap<CheckpointId, Draft>,
     /// One text for each file that is named, however handles spell its path.
@@ -67,8 +68,9 @@ pub(super) struct NamedBySubtask {
 }
 
 impl Books {
-    pub(super) fn new(ledger: Ledger) -> Self {
+    pub(super) fn new(ledger: Ledger, directory: &JobDirectory) -> Self {
         Self {
+            gauges: JobGauges::new(directory.root().name().file_name().unwrap_or_default()),
             ledger,
             drafts: BTreeMap::new(),
             spelled: BTreeMap::new(),
@@ -85,13 +87,12 @@ impl Books {
     /// Sets the gauges.
     pub(super) fn report(&self) {
         let usage = self.ledger.usage();
-        metrics::file_merging(FileMerging {
+        self.gauges.set(FileMerging {
             logical_files: usage.segments,
             logical_bytes: usage.segment_bytes,
             physical_files: usage.files,
             physical_bytes: usage.file_bytes,
         });
-        metrics::space_amplification(usage.file_bytes, usage.segment_bytes);
     }
 
     /// A completed checkpoint's directory.

@@ -167,7 +167,9 @@ impl Coordinator {
             books.ledger.commit_failed(checkpoint)
         });
         self.perform(effects);
-        error.context(format!("checkpoint {checkpoint} failed"))
+        let error = error.context(format!("checkpoint {checkpoint} failed"));
+        tracing::warn!(%checkpoint, error = error.one_line(), "checkpoint failed");
+        error
     }
 
     /// Decides every commit of unknown outcome: older than the latest checkpoint it counts if it is there, a newer one is

@@ -54,8 +54,10 @@ impl Shared {
                 if let Some(error) = failed {
                     return Err(error);
                 }
-                let more = missing.len() - 1;
-                let message = format!("{first} and {more} more files that are named have not appeared in {timeout:?}");
+                let message = match missing.len() {
+                    1 => format!("{first} is named and has not appeared in {timeout:?}"),
+                    count => format!("{count} files that are named have not appeared in {timeout:?}: {first} first"),
+                };
                 return Err(Error::new(ErrorKind::NotFound, message));
             }
             tokio::time::sleep_until(deadline.min(tokio::time::Instant::now() + wait)).await;

@@ -94,7 +94,8 @@ impl Coordinator {
         settings: CoordinatorSettings,
         tokens: Tokens,
     ) -> Self {
-        Self::with_books(stores, directory, operators, settings, tokens, Books::new(Ledger::new(settings.ledger)), 1)
+        let books = Books::new(Ledger::new(settings.ledger), &directory);
+        Self::with_books(stores, directory, operators, settings, tokens, books, 1)
     }
 
     fn with_books(
@@ -133,6 +134,7 @@ impl Coordinator {
         let plan = books.without_copied(plan);
         books.drafts.insert(checkpoint, Draft::default());
         let claimed = books.claimed.iter().map(|path| path.to_string()).collect();
+        tracing::debug!(%checkpoint, planned = plan.files.len(), "checkpoint triggered");
         Ok(Trigger { checkpoint, epoch: self.shared.epoch, plan, claimed })
     }
 
@@ -218,16 +220,18 @@ impl Coordinator {
     /// A subtask can't do its part: the checkpoint is aborted. Does nothing to one that has ended or is being
     /// completed. True if it was aborted by this.
     pub fn decline(&self, checkpoint: CheckpointId, subtask: Subtask, reason: &str) -> bool {
+        let aborted = self.abort(checkpoint);
         let (index, operator) = (subtask.index, subtask.operator);
-        tracing::info!(%checkpoint, %operator, subtask = index, reason, "checkpoint declined");
-        self.abort(checkpoint)
+        tracing::info!(%checkpoint, %operator, subtask = index, reason, aborted, "checkpoint declined");
+        aborted
     }
 
     /// A checkpoint took too long: it is aborted, and a late acknowledgement does no harm. As
     /// [`abort`](Self::abort).
     pub fn expire(&self, checkpoint: CheckpointId) -> bool {
-        tracing::info!(%checkpoint, "checkpoint expired");
-        self.abort(checkpoint)
+        let aborted = self.abort(checkpoint);
+        tracing::info!(%checkpoint, aborted, "checkpoint expired");
+        aborted
     }
 
     /// Gives a checkpoint up. Does nothing to one that has ended or is being completed. True if it was aborted by
@@ -296,6 +300,7 @@ impl Coordinator {
     /// # Errors
     /// The first delete that fails; a further call goes on.
     pub async fn dispose(&self, end: JobEnd) -> Result<()> {
+        tracing::info!(?end, "job ended");
         let effects = self.books().decide(|books| {
             books.drafts.clear();
             books.ledger.end(end)

@@ -22,7 +22,8 @@ impl Coordinator {
     ///
     /// # Errors
     /// `Damaged`: a checkpoint's metadata can't be read. What it names is then unknown, so nothing could be deleted
-    /// safely: restore the file, or remove its directory. `Store`.
+    /// safely: restore the file, or remove its directory. `Invalid`: an operator has another max parallelism than its
+    /// state. `Store`.
     pub async fn recover(
         stores: Stores,
         directory: JobDirectory,
@@ -30,7 +31,7 @@ impl Coordinator {
         settings: CoordinatorSettings,
         tokens: Tokens,
     ) -> Result<Self> {
-        let mut books = Books::new(Ledger::new(settings.ledger));
+        let mut books = Books::new(Ledger::new(settings.ledger), &directory);
         let mut lengths = BTreeMap::new();
         let mut epoch = 0;
         for file in directory.root().list().await? {
@@ -45,6 +46,7 @@ impl Coordinator {
                 return Err(Error::new(ErrorKind::Damaged, message));
             }
             epoch = epoch.max(checkpoint.decoded.trailer.as_ref().map_or(0, |trailer| trailer.epoch));
+            check_operators(&operators, &checkpoint)?;
             let state = State::of(&stores, &checkpoint).await?;
             // What lies elsewhere was claimed once; by whom can't be known, so it is only read (I7).
             books.adopt(id, true, &state, |path| directory.owns(path), &lengths)?;
@@ -54,6 +56,24 @@ impl Coordinator {
         tracing::debug!(epoch, latest = ?books.ledger.latest(), "coordinator recovered");
         Ok(Self::with_books(stores, directory, operators, settings, tokens, books, epoch))
     }
+}
+
+/// Key groups are what state is shared out by: with another number of them no task would find its own again.
+pub(super) fn check_operators(operators: &[OperatorSpec], checkpoint: &Checkpoint) -> Result<()> {
+    for there in &checkpoint.decoded.metadata.operators {
+        let Some(spec) = operators.iter().find(|spec| spec.id == there.id) else { continue };
+        if spec.max_parallelism != there.max_parallelism {
+            let message = format!(
+                "operator {} is given max parallelism={}, its state in {} has {}: give the same",
+                spec.id,
+                spec.max_parallelism,
+                checkpoint.directory.real(),
+                there.max_parallelism
+            );
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+    }
+    Ok(())
 }
 
 /// The checkpoints with metadata, in order.

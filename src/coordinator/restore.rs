@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
+use super::recover::check_operators;
 use super::{Coordinator, parents};
 use crate::config::ClaimMode;
 use crate::error::{Error, ErrorKind, Result};
@@ -22,9 +23,11 @@ impl Coordinator {
     ///
     /// # Errors
     /// `NotFound`, `Damaged`, `Store`: it can't be loaded, or a file to be claimed isn't there. `Conflict`: the job has
-    /// a checkpoint of this number, or a later one, of its own. `Unsupported`: there are too many segments.
+    /// a checkpoint of this number, or a later one, of its own. `Invalid`: an operator has another max parallelism than
+    /// its state. `Unsupported`: there are too many segments.
     pub async fn restore(&self, path: &FlinkPath, mode: ClaimMode) -> Result<Arc<Checkpoint>> {
         let checkpoint = Arc::new(Checkpoint::load_intact(&self.shared.stores, path).await?);
+        check_operators(&self.shared.operators, &checkpoint)?;
         let id = checkpoint.decoded.metadata.checkpoint_id;
         let is_own = checkpoint.directory.name() == self.shared.directory.checkpoint(id)?.name();
         if is_own && self.books().ledger.completed().any(|known| known == id) {
@@ -47,6 +50,7 @@ impl Coordinator {
         books.owns_claimed = owned;
         books.elsewhere.insert(id, checkpoint.directory.clone());
         books.report();
+        tracing::debug!(checkpoint = %id, ?mode, "checkpoint restored");
         Ok(checkpoint)
     }
 

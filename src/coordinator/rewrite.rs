@@ -188,6 +188,7 @@ impl Coordinator {
         books.left.extend(left);
         books.report();
         metrics::rewritten(Rewriting::Background, chosen.bytes);
+        tracing::debug!(segments = names.len(), bytes = chosen.bytes, "segments copied");
         Ok(Rewritten {
             segments: names.len() as u64,
             bytes: chosen.bytes,

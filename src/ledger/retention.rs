@@ -11,7 +11,7 @@ pub enum JobEnd {
     Cancelled,
     /// It has failed for good.
     Failed,
-    /// It is to go on elsewhere.
+    /// It is to go on elsewhere. By default nothing is kept then either, as in Flink: set the retention.
     Suspended,
 }
 

@@ -11,8 +11,8 @@ use std::fmt::Write;
 use ::metrics::Unit;
 
 pub use record::{
-    FileMerging, commit_took, delete_failed, delete_retried, file_merging, inlined, orphans_found, request, requests,
-    rewritten, seal_took, space_amplification, uploaded, waited,
+    FileMerging, JobGauges, commit_took, delete_failed, delete_retried, inlined, orphans_found, request, requests,
+    rewritten, seal_took, uploaded, waited,
 };
 
 /// One metric.
@@ -24,7 +24,7 @@ pub struct Metric {
     pub kind: Kind,
     /// What one of it is.
     pub unit: Unit,
-    /// The label that tells its series apart, and the label's values; none for a single series.
+    /// The label that tells its series apart, and the label's values, where they are known; none for a single series.
     pub label: Option<(&'static str, &'static [&'static str])>,
     /// What it says, in one sentence.
     pub description: &'static str,
@@ -121,6 +121,8 @@ const KINDS: &[&str] = &[
     "delete",
     "copy",
 ];
+/// The label of a job's series: the name of its directory.
+const JOB: &str = "job";
 const QUEUES: &[&str] = &["memory", "uploads", "leases"];
 const REASONS: &[&str] = &["waste", "fold", "background"];
 
@@ -129,7 +131,7 @@ pub const LOGICAL_FILE_COUNT: Metric = Metric {
     name: "fileMerging.logicalFileCount",
     kind: Kind::Gauge,
     unit: Unit::Count,
-    label: None,
+    label: Some((JOB, &[])),
     description: "Segments that retained and pending checkpoints name; Flink's own name for it.",
 };
 
@@ -138,7 +140,7 @@ pub const LOGICAL_FILE_SIZE: Metric = Metric {
     name: "fileMerging.logicalFileSize",
     kind: Kind::Gauge,
     unit: Unit::Bytes,
-    label: None,
+    label: Some((JOB, &[])),
     description: "Bytes of those segments; Flink's own name for it.",
 };
 
@@ -147,7 +149,7 @@ pub const PHYSICAL_FILE_COUNT: Metric = Metric {
     name: "fileMerging.physicalFileCount",
     kind: Kind::Gauge,
     unit: Unit::Count,
-    label: None,
+    label: Some((JOB, &[])),
     description: "Physical files that hold them; Flink's own name for it.",
 };
 
@@ -156,7 +158,7 @@ pub const PHYSICAL_FILE_SIZE: Metric = Metric {
     name: "fileMerging.physicalFileSize",
     kind: Kind::Gauge,
     unit: Unit::Bytes,
-    label: None,
+    label: Some((JOB, &[])),
     description: "Bytes of those files, footers included; Flink's own name for it.",
 };
 
@@ -184,7 +186,7 @@ pub const BYTES_REWRITTEN: Metric = Metric {
     kind: Kind::Counter,
     unit: Unit::Bytes,
     label: Some(("reason", REASONS)),
-    description: "Bytes of segments that were durable already and were written again, to save space or files.",
+    description: "Bytes of segments that were durable already and that workers said to write again, or that were copied, to save space or files.",
 };
 
 /// Physical over live.
@@ -192,7 +194,7 @@ pub const SPACE_AMPLIFICATION: Metric = Metric {
     name: "drystone.space_amplification",
     kind: Kind::Gauge,
     unit: Unit::Count,
-    label: None,
+    label: Some((JOB, &[])),
     description: "Bytes in physical files per byte of live segments; 1 when there are none.",
 };
 
@@ -299,7 +301,10 @@ pub fn describe() {
 pub fn reference() -> String {
     let mut page = String::from(PAGE);
     for Metric { name, kind, unit, label, description } in &CATALOGUE {
-        let label = label.map_or(String::new(), |(label, values)| format!("`{label}`: {}", values.join(", ")));
+        let label = label.map_or(String::new(), |(label, values)| match values {
+            [] => format!("`{label}`"),
+            values => format!("`{label}`: {}", values.join(", ")),
+        });
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",

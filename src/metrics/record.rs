@@ -3,10 +3,10 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use ::metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, with_recorder};
+use ::metrics::{Counter, Histogram, Key, Label, Level, Metadata, with_recorder};
 
 use super::{
-    BYTES_REWRITTEN, BYTES_UPLOADED, COMMIT, DELETES_FAILED, DELETES_RETRIED, INLINE_BYTES, INLINE_SEGMENTS, Kind,
+    BYTES_REWRITTEN, BYTES_UPLOADED, COMMIT, DELETES_FAILED, DELETES_RETRIED, INLINE_BYTES, INLINE_SEGMENTS, JOB, Kind,
     LOGICAL_FILE_COUNT, LOGICAL_FILE_SIZE, Metric, ORPHANS, PHYSICAL_FILE_COUNT, PHYSICAL_FILE_SIZE, Queue, REQUESTS,
     RequestKind, Rewriting, SEAL, SPACE_AMPLIFICATION, WAITS,
 };
@@ -30,10 +30,6 @@ impl Keys {
 
     fn counter(&self, value: usize) -> Counter {
         with_recorder(|recorder| recorder.register_counter(&self.0[value], &METADATA))
-    }
-
-    fn gauge(&self) -> Gauge {
-        with_recorder(|recorder| recorder.register_gauge(&self.0[0], &METADATA))
     }
 
     fn histogram(&self, value: usize) -> Histogram {
@@ -133,20 +129,29 @@ pub struct FileMerging {
     pub physical_bytes: u64,
 }
 
-/// Sets Flink's four gauges.
-pub fn file_merging(now: FileMerging) {
-    static KEYS: LazyLock<[Keys; 4]> = LazyLock::new(|| {
-        [&LOGICAL_FILE_COUNT, &LOGICAL_FILE_SIZE, &PHYSICAL_FILE_COUNT, &PHYSICAL_FILE_SIZE].map(Keys::of)
-    });
-    let values = [now.logical_files, now.logical_bytes, now.physical_files, now.physical_bytes];
-    for (keys, value) in KEYS.iter().zip(values) {
-        keys.gauge().set(value as f64);
-    }
+/// The gauges of one job: its series are told apart by the label `job`.
+#[derive(Clone, Debug)]
+pub struct JobGauges {
+    /// Flink's four, then space amplification.
+    keys: [Key; 5],
 }
 
-/// Sets the gauge of space amplification: bytes in files over bytes of live segments.
-pub fn space_amplification(physical_bytes: u64, live_bytes: u64) {
-    static KEYS: LazyKeys = LazyLock::new(|| Keys::of(&SPACE_AMPLIFICATION));
-    let value = if live_bytes == 0 { 1.0 } else { physical_bytes as f64 / live_bytes as f64 };
-    KEYS.gauge().set(value);
+impl JobGauges {
+    /// Of the job with this name.
+    pub fn new(job: &str) -> Self {
+        let metrics =
+            [&LOGICAL_FILE_COUNT, &LOGICAL_FILE_SIZE, &PHYSICAL_FILE_COUNT, &PHYSICAL_FILE_SIZE, &SPACE_AMPLIFICATION];
+        Self { keys: metrics.map(|metric| Key::from_parts(metric.name, vec![Label::new(JOB, job.to_owned())])) }
+    }
+
+    /// Sets them all. Space amplification is the bytes of files over those of segments, and 1 where there is nothing.
+    pub fn set(&self, now: FileMerging) {
+        let FileMerging { logical_files, logical_bytes, physical_files, physical_bytes } = now;
+        let amplification = if logical_bytes == 0 { 1.0 } else { physical_bytes as f64 / logical_bytes as f64 };
+        let counts = [logical_files, logical_bytes, physical_files, physical_bytes].map(|count| count as f64);
+        let values = counts.into_iter().chain([amplification]);
+        for (key, value) in self.keys.iter().zip(values) {
+            with_recorder(|recorder| recorder.register_gauge(key, &METADATA)).set(value);
+        }
+    }
 }

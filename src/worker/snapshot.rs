@@ -66,6 +66,10 @@ impl Snapshot {
 
     /// May a handle of an earlier checkpoint go into this one as it is?
     ///
+    /// `Keep` is what the worker can tell: that the file is still there is checked by the coordinator, which refuses an
+    /// acknowledgement that names what no retained checkpoint does. So offer what the latest completed checkpoint has.
+    /// `Rewrite(Planned(_))` is advice that a state backend which can't follow may pass over; the other reasons aren't.
+    ///
     /// To be asked once for each time that the handle is named: an inline handle that is kept takes from the budget for
     /// what goes inline, and is to be written again (`Planned(Waste)`) when it is longer than allowed or nothing is left
     /// of that. A whole file counts as shared if it lies in the job's `shared/`, or in the `shared/` of a claimed
