@@ -225,6 +225,10 @@ impl Books {
         let mut visit = |place: &Place, handle: &StreamHandle| -> Result<()> {
             let relative = matches!(handle, StreamHandle::Relative(_));
             let Some((text, offset, length)) = place_of(handle) else { return unknown_length(handle) };
+            if offset.checked_add(length).is_none_or(|end| i64::try_from(end).is_err()) {
+                let message = format!("{length} bytes are named at offset {offset} of {text}, beyond any file");
+                return Err(Error::new(ErrorKind::Invalid, message));
+            }
             let scope = match handle {
                 StreamHandle::Segment(segment) => segment.scope,
                 _ => place.part.scope(),
