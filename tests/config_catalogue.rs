@@ -28,7 +28,7 @@ fn another(kind: Kind) -> (&'static str, Value) {
     match kind {
         Kind::Bool => ("TRUE", Value::Bool(true)),
         Kind::Int { max: 6, .. } => ("+5", Value::Int(5)),
-        Kind::Int { .. } => ("007", Value::Int(7)),
+        Kind::Int { .. } | Kind::Count => ("007", Value::Int(7)),
         Kind::Float { .. } => ("15e-1f", Value::Float(1.5)),
         Kind::Memory { .. } => (" 77 KB ", Value::Memory(MemorySize(77 << 10))),
         Kind::Bytes { .. } => ("70000", Value::Memory(MemorySize(70_000))),
@@ -140,7 +140,7 @@ fn nothing_given_is_flinks_defaults() {
     assert_eq!((settings.storage.clone(), settings.num_retained), (StorageKind::Unset, 1));
     assert_eq!(settings.data_inline_threshold, MemorySize(20 << 10));
     // 4096 is given, but a buffer holds at least what may go inline.
-    assert_eq!(settings.write_buffer_size, MemorySize(20 << 10));
+    assert_eq!(settings.write_buffer_size(), MemorySize(20 << 10));
     assert_eq!((settings.interval, settings.timeout), (None, Duration::from_secs(600)));
     assert_eq!((settings.mode, settings.retention), (CheckpointMode::ExactlyOnce, Retention::NoExternalized));
     assert_eq!(settings.recovery.claim_mode, ClaimMode::NoClaim);
@@ -176,7 +176,10 @@ fn values_are_written_as_java_reads_them() {
         assert!(refused(&[(catalogue::INCREMENTAL.key, text)]).ends_with("allowed: true or false"));
     }
     for text in ["", " 1", "1.0", "0x1", "1_0", "2147483648", "-2147483649", "one", "9999999999999999999999"] {
-        assert!(refused(&[(catalogue::NUM_RETAINED.key, text)]).contains("allowed: a whole number"), "{text}");
+        assert!(
+            refused(&[(catalogue::NUM_RETAINED.key, text)]).contains("allowed: a whole number from 1 up"),
+            "{text}"
+        );
     }
 }
 
@@ -261,11 +264,11 @@ fn what_is_in_effect_may_differ_from_what_is_given() {
 
     assert_eq!(settings(&[("execution.checkpointing.interval", "0")]).interval, None);
     let buffer = ("execution.checkpointing.write-buffer-size", "50000");
-    assert_eq!(settings(&[buffer]).write_buffer_size, MemorySize(50_000));
+    assert_eq!(settings(&[buffer]).write_buffer_size(), MemorySize(50_000));
     let threshold = ("execution.checkpointing.data-inline-threshold", "1mb");
-    assert_eq!(settings(&[buffer, threshold]).write_buffer_size, MemorySize(1 << 20));
+    assert_eq!(settings(&[buffer, threshold]).write_buffer_size(), MemorySize(1 << 20));
     let none = [("execution.checkpointing.write-buffer-size", "-1"), (threshold.0, "0")];
-    assert_eq!(settings(&none).write_buffer_size, MemorySize(0));
+    assert_eq!(settings(&none).write_buffer_size(), MemorySize(0));
 
     let merging = ("execution.checkpointing.file-merging.enabled", "true");
     for (storage, ineffective) in [("jobmanager", true), ("x.Factory", false)] {
@@ -301,13 +304,19 @@ fn settings_made_by_hand_are_checked_too() {
         (Settings { storage: StorageKind::FileSystem, ..good.clone() }, "needs execution.checkpointing.dir"),
         (Settings { num_retained: 0, ..good.clone() }, "num-retained=0: allowed: 1, as which it would be used"),
         (Settings { interval: Some(Duration::ZERO), ..good.clone() }, "interval=0 ms: allowed: none, as which"),
-        (Settings { write_buffer_size: MemorySize(1), ..good.clone() }, "write-buffer-size=1 bytes: allowed: 20 kb"),
         (Settings { max_space_amplification: Some(0.5), ..good.clone() }, "amplification=0.5: allowed: none"),
         (Settings { fold_write_amplification: f64::NAN, ..good.clone() }, "write-amplification=NaN: allowed: "),
     ] {
         let error = settings.validate().unwrap_err().to_string();
         assert!(error.contains(problem), "{error}");
     }
+}
+
+#[test]
+fn a_larger_inline_threshold_needs_no_larger_buffer_beside_it() {
+    let made = Settings { data_inline_threshold: MemorySize(21 << 10), ..Settings::default() };
+    made.validate().unwrap();
+    assert_eq!(made.write_buffer_size(), MemorySize(21 << 10));
 }
 
 #[test]
@@ -325,8 +334,33 @@ fn an_option_is_found_by_any_of_its_keys() {
     assert_eq!(catalogue::find("state.backend.fs.checkpointdir").unwrap().key, "execution.checkpointing.dir");
     // A key of its own comes before the same key as another one's.
     let found = catalogue::find("execution.state-recovery.from-local").unwrap();
-    assert_eq!((found.key, found.user), ("execution.state-recovery.from-local", User::Storage));
+    assert_eq!((found.key, found.user), ("execution.state-recovery.from-local", User::Carried));
     assert!(catalogue::find("parallelism.default").is_none());
+}
+
+/// Whoever says that storage acts on an option must have it read somewhere, and the other way round.
+#[test]
+fn storage_reads_what_it_is_said_to_act_on_and_nothing_else() {
+    // The one place where settings become those of the parts.
+    let code = include_str!("../src/storage.rs");
+    let is_read = |name: &str| {
+        let access = format!("settings.{name}");
+        let ends = |at: usize| !code[at + access.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
+        code.match_indices(&access).any(|(at, _)| ends(at))
+    };
+    let source = include_str!("../src/config/settings.rs");
+    let mut fields = 0;
+    for line in source.lines().filter_map(|line| line.strip_suffix(',')) {
+        let Some((field, option)) = line.rsplit_once(" = ") else { continue };
+        let Some((field, _)) = field.trim().split_once(": ") else { continue };
+        let named = include_str!("../src/config/catalogue.rs").split_once(&format!("\n        {option} \""));
+        let Some((_, rest)) = named else { continue };
+        let found = catalogue::find(rest.split('"').next().unwrap()).unwrap();
+        let reader = if field == "file_merging_enabled" { "merges_files" } else { field };
+        assert_eq!(is_read(reader), found.user == User::Storage, "{}: {}", found.key, found.user);
+        fields += 1;
+    }
+    assert_eq!(fields, CATALOGUE.len());
 }
 
 proptest! {

@@ -16,7 +16,6 @@ const BOOL: Kind = Kind::Bool;
 const SIZE: Kind = Kind::Memory { min: 0, max: i64::MAX as u64 };
 const SIZE_NOT_ZERO: Kind = Kind::Memory { min: 1, max: i64::MAX as u64 };
 const INLINE: Kind = Kind::Memory { min: 0, max: INLINE_BYTES_MAX };
-const INT: Kind = Kind::Int { min: i32::MIN as i64, max: i32::MAX as i64 };
 const FROM_0: Kind = Kind::Int { min: 0, max: i32::MAX as i64 };
 const FROM_1: Kind = Kind::Int { min: 1, max: i32::MAX as i64 };
 const TIME: Kind = Kind::Duration { min: Duration::ZERO, off: false };
@@ -79,11 +78,11 @@ catalogue! {
             Kind::Path, None, Storage: "The directory of checkpoints; the storage filesystem needs it.";
         SAVEPOINT_DIR "execution.checkpointing.savepoint-dir"
             as [deprecated("state.savepoints.dir"), deprecated("savepoints.state.backend.fs.dir")]
-            Kind::Path, None, Storage: "The directory of savepoints for which none is named.";
+            Kind::Path, None, Carried: "The directory of savepoints for which none is named.";
         CREATE_SUBDIR "execution.checkpointing.create-subdir" as [deprecated("state.checkpoints.create-subdir")]
             BOOL, Some("true"), Storage: "Whether a job's checkpoints go to a directory named by its id.";
         NUM_RETAINED "execution.checkpointing.num-retained" as [deprecated("state.checkpoints.num-retained")]
-            INT, Some("1"), Storage: "How many completed checkpoints are kept; below 1, it is 1.";
+            Kind::Count, Some("1"), Storage: "How many completed checkpoints are kept; below 1, it is 1.";
         CLEANER_PARALLEL "execution.checkpointing.cleaner.parallel-mode"
             as [deprecated("state.checkpoint.cleaner.parallel-mode")]
             BOOL, Some("true"), Storage: "Whether a checkpoint's files are deleted side by side.";
@@ -96,15 +95,15 @@ catalogue! {
             "Pieces up to this size go into the metadata. Above 1 MB, Flink warns and uses 20 KB; Drystone refuses it.";
         WRITE_BUFFER_SIZE "execution.checkpointing.write-buffer-size"
             as [deprecated("state.storage.fs.write-buffer-size"), deprecated("state.backend.fs.write-buffer-size")]
-            Kind::Bytes { min: -1 }, Some("4096"), Storage:
+            Kind::Bytes { min: -1 }, Some("4096"), Carried:
             "Bytes buffered before a write; at least the inline threshold is used.";
         SNAPSHOT_COMPRESSION "execution.checkpointing.snapshot-compression" BOOL, Some("false"), Engine:
             "Whether the state backend compresses the state in full snapshots.";
         LOCAL_BACKUP_ENABLED "execution.checkpointing.local-backup.enabled"
             as [fallback("execution.state-recovery.from-local"), deprecated("state.backend.local-recovery")]
-            BOOL, Some("false"), Storage: "Whether a second copy of the state is kept on the worker's disk.";
+            BOOL, Some("false"), Carried: "Whether a second copy of the state is kept on the worker's disk.";
         LOCAL_BACKUP_DIRS "execution.checkpointing.local-backup.dirs"
-            as [deprecated("taskmanager.state.local.root-dirs")] Kind::Paths, None, Storage: "Where on the worker's disks that copy goes.";
+            as [deprecated("taskmanager.state.local.root-dirs")] Kind::Paths, None, Carried: "Where on the worker's disks that copy goes.";
     }
     "Checkpoints" {
         INTERVAL "execution.checkpointing.interval" TIME_FROM_10_MS_OR_OFF, None, Scheduler:
@@ -123,7 +122,7 @@ catalogue! {
         MODE "execution.checkpointing.mode" Kind::OneOf(CheckpointMode::NAMES), Some("EXACTLY_ONCE"), Scheduler:
             "How often a record counts after a failure.";
         RETENTION "execution.checkpointing.externalized-checkpoint-retention"
-            Kind::OneOf(Retention::NAMES), Some("NO_EXTERNALIZED_CHECKPOINTS"), Scheduler:
+            Kind::OneOf(Retention::NAMES), Some("NO_EXTERNALIZED_CHECKPOINTS"), Storage:
             "What happens to the retained checkpoints when the job ends.";
         CHECKPOINTS_AFTER_TASKS_FINISH "execution.checkpointing.checkpoints-after-tasks-finish"
             as [deprecated("execution.checkpointing.checkpoints-after-tasks-finish.enabled")]
@@ -151,7 +150,7 @@ catalogue! {
         RECOVERY_PATH "execution.state-recovery.path" as [deprecated("execution.savepoint.path")]
             Kind::Path, None, Scheduler: "The checkpoint or savepoint that the job starts from.";
         CLAIM_MODE "execution.state-recovery.claim-mode" as [deprecated("execution.savepoint-restore-mode")]
-            Kind::OneOf(ClaimMode::NAMES), Some("NO_CLAIM"), Storage: "Who owns the files of that checkpoint.";
+            Kind::OneOf(ClaimMode::NAMES), Some("NO_CLAIM"), Carried: "Who owns the files of that checkpoint; the caller passes it when it restores.";
         IGNORE_UNCLAIMED_STATE "execution.state-recovery.ignore-unclaimed-state"
             as [deprecated("execution.savepoint.ignore-unclaimed-state")] BOOL, Some("false"), Scheduler:
             "Whether state that no operator of the job asks for is left behind.";
@@ -160,7 +159,7 @@ catalogue! {
             Kind::Int { min: -1, max: i64::MAX }, Some("-1"), Scheduler:
             "The checkpoint whose records in flight are left out when it is restored; -1, none.";
         FROM_LOCAL "execution.state-recovery.from-local" as [deprecated("state.backend.local-recovery")]
-            BOOL, Some("false"), Storage: "Whether state is restored from the worker's disk where a copy is there.";
+            BOOL, Some("false"), Carried: "Whether state is restored from the worker's disk where a copy is there.";
         APPROXIMATE_LOCAL "execution.state-recovery.approximate-local-recovery"
             as [deprecated("execution.checkpointing.approximate-local-recovery")] BOOL, Some("false"), Scheduler:
             "Whether only the failed tasks restart, which loses what they had not yet sent on.";
@@ -185,7 +184,8 @@ catalogue! {
         FOLD_WRITE_AMPLIFICATION "drystone.fold.write-amplification" Kind::Float { min: 0.0 }, Some("0.5"), Storage:
             "The most bytes that are folded forward from old files for each byte that a checkpoint writes.";
         SPACE_FLOOR "drystone.space.floor" SIZE, None, Storage:
-            "Nothing is written anew while less than this is wasted; unset, as much as one file may hold.";
+            "Up to so many bytes of files that the latest checkpoint names, nothing is written anew for space; unset, as \
+             many as one file may hold.";
         READ_MEMORY "drystone.read.memory" SIZE_NOT_ZERO, Some("64mb"), Storage: "Memory for reads that are under way.";
         READ_CONCURRENCY "drystone.read.concurrency" FROM_1, Some("32"), Storage: "Reads that are under way at once.";
         METADATA_VERSION "drystone.metadata-version" Kind::Int { min: 4, max: 6 }, Some("4"), Storage:

@@ -18,6 +18,8 @@ pub enum Kind {
         /// The most that is allowed.
         max: i64,
     },
+    /// A whole number, of which what is below 1 counts as 1.
+    Count,
     /// A number as Java reads one: `2`, `1.5`, `2f`, `1e1`, `NaN`, `Infinity`. Not its hexadecimal form.
     Float {
         /// The least that is allowed; with -Infinity, NaN is allowed, too.
@@ -58,7 +60,7 @@ pub enum Kind {
 pub enum Value {
     /// Of [`Kind::Bool`].
     Bool(bool),
-    /// Of [`Kind::Int`] and [`Kind::Bytes`].
+    /// Of [`Kind::Int`], [`Kind::Count`] and [`Kind::Bytes`].
     Int(i64),
     /// Of [`Kind::Float`].
     Float(f64),
@@ -80,7 +82,7 @@ impl Kind {
         let value = match self {
             Self::Bool => bool(text).map(Value::Bool),
             // What Java takes, but for digits of other scripts.
-            Self::Int { .. } | Self::Bytes { .. } => text.parse().ok().map(Value::Int),
+            Self::Int { .. } | Self::Count | Self::Bytes { .. } => text.parse().ok().map(Value::Int),
             Self::Float { .. } => float(text).map(Value::Float),
             // Their own errors say more than whether it is one.
             Self::Memory { .. } => return self.within(Value::Memory(text.parse().map_err(own)?)),
@@ -99,6 +101,7 @@ impl Kind {
     pub fn check(&self, value: &Value) -> Result<(), String> {
         let good = match (self, value) {
             (Self::Int { min, max }, Value::Int(number)) => (min..=max).contains(&number),
+            (Self::Count, Value::Int(number)) => i32::try_from(*number).is_ok(),
             (Self::Bytes { min }, Value::Int(number)) => (*min..=MAX_INT).contains(number),
             (Self::Bytes { .. }, Value::Memory(_)) => true,
             (Self::Float { min }, Value::Float(number)) => number >= min || *min == f64::NEG_INFINITY,
@@ -120,7 +123,7 @@ impl Kind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Bool => "bool",
-            Self::Int { .. } => "int",
+            Self::Int { .. } | Self::Count => "int",
             Self::Float { .. } => "float",
             Self::Memory { .. } => "memory",
             Self::Bytes { .. } => "bytes",
@@ -136,10 +139,9 @@ impl Kind {
     pub fn allowed(&self) -> String {
         match *self {
             Self::Bool => "true or false".into(),
-            Self::Int { min, max: MAX_INT | i64::MAX } if min > i64::from(i32::MIN) => {
-                format!("a whole number from {min} up")
-            }
+            Self::Int { min, max: MAX_INT | i64::MAX } => format!("a whole number from {min} up"),
             Self::Int { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Count => "a whole number from 1 up; what is below counts as 1".into(),
             Self::Float { min: f64::NEG_INFINITY } => "a number, as in 2, 1.5, 1e1, NaN".into(),
             Self::Float { min } => format!("a number from {min} up, as in 2, 1.5, 1e1"),
             Self::Memory { min: 0, max } if max >= i64::MAX as u64 => "a size, as in 32mb".into(),

@@ -42,6 +42,8 @@ pub enum User {
     Scheduler,
     /// Other parts of a stream processor.
     Engine,
+    /// Nobody here yet: it is read, checked and carried for the caller.
+    Carried,
 }
 
 impl ConfigOption {
@@ -67,6 +69,7 @@ impl fmt::Display for User {
             Self::Storage => "storage",
             Self::Scheduler => "scheduler",
             Self::Engine => "engine",
+            Self::Carried => "carried",
         })
     }
 }

@@ -27,10 +27,11 @@ an option takes its value, but the key stays an option of its own.
 
 ";
 
-const USERS: [(User, &str); 3] = [
+const USERS: [(User, &str); 4] = [
     (User::Storage, "Drystone's storage layer"),
     (User::Scheduler, "whoever triggers checkpoints and restores them; Drystone reads and checks it, and hands it on"),
     (User::Engine, "other parts of a stream processor; likewise"),
+    (User::Carried, "read, checked and carried for the caller; nothing here acts on it yet"),
 ];
 
 /// The reference of all options, in Markdown: `design/configuration.md`.

@@ -84,7 +84,7 @@ settings! {
         cleaner_parallel: bool = CLEANER_PARALLEL,
         incremental: bool = INCREMENTAL,
         data_inline_threshold: MemorySize = DATA_INLINE_THRESHOLD,
-        /// At least `data_inline_threshold`.
+        /// [`Settings::write_buffer_size`] has what is in effect.
         write_buffer_size: MemorySize = WRITE_BUFFER_SIZE,
         snapshot_compression: bool = SNAPSHOT_COMPRESSION,
         local_backup_enabled: bool = LOCAL_BACKUP_ENABLED,
@@ -156,9 +156,14 @@ impl Settings {
         self.file_merging_enabled.unwrap_or(true)
     }
 
-    /// What is wasted before anything is written anew.
+    /// Up to so many bytes of files that the latest checkpoint names, nothing is written anew for space.
     pub fn space_floor(&self) -> MemorySize {
         self.space_floor.unwrap_or(self.max_file_size)
+    }
+
+    /// The bytes that are buffered before a write: no fewer than may go inline.
+    pub fn write_buffer_size(&self) -> MemorySize {
+        self.write_buffer_size.max(self.data_inline_threshold)
     }
 
     /// Every option, in the catalogue's order, with the value that is in effect; `None` when nothing is set.
@@ -177,7 +182,6 @@ impl Settings {
         self.interval = self.interval.filter(|interval| !interval.is_zero());
         // NaN is in no range.
         self.max_space_amplification = self.max_space_amplification.filter(|most| (1.0..f64::INFINITY).contains(most));
-        self.write_buffer_size = self.write_buffer_size.max(self.data_inline_threshold);
     }
 
     /// Gives each field the value that `value` has for its option; where it has none, the field stays as it is.
