@@ -111,13 +111,41 @@ fn everything_that_is_wrong_is_listed() {
 fn other_names_are_in_the_old_format() {
     let directory = tempfile::tempdir().unwrap();
     for name in ["flink-conf.yaml", "settings.conf", "plain"] {
-        let text = "drystone.read.concurrency: 5 # not YAML: [\nnothing\ndrystone.read.concurrency: 6\n";
+        let text = "drystone.read.concurrency: 5 # not YAML: [\ndrystone.read.concurrency: 6\n";
         let path = written(directory.path(), name, text);
         let output = drystone(&["config", "check", &path]);
         let text = stdout(&output);
         assert_eq!(output.status.code(), Some(0), "{text}");
-        assert_eq!(row(&text, "drystone.read.concurrency")[1..], ["6", "line", "3"]);
-        assert!(text.contains("ok: 0 errors, 2 warnings"), "{text}");
+        assert_eq!(row(&text, "drystone.read.concurrency")[1..], ["6", "line", "2"]);
+        assert!(text.contains("ok: 0 errors, 1 warning"), "{text}");
+    }
+}
+
+#[test]
+fn lines_that_can_not_be_read_are_errors() {
+    let directory = tempfile::tempdir().unwrap();
+    let lines = "drystone.read.concurrency: 5\nnothing\ndrystone.read.memory:1mb\n";
+    let nested = "execution.checkpointing:\n  interval: 1 min\n  dir: file:/x\n";
+    // Read by no YAML reader either.
+    let broken = "a: 1\na: 2\nexecution:\n  checkpointing:\n    dir: 'file:/x\n";
+    for (name, text, unread, hints) in [
+        ("plain.conf", lines, vec![2, 3], false),
+        ("nested.conf", nested, vec![1], true),
+        ("flink-conf.yaml", nested, vec![1], true),
+        ("broken.conf", broken, vec![3, 4], true),
+    ] {
+        let path = written(directory.path(), name, text);
+        let output = drystone(&["config", "check", &path]);
+        let shown = stdout(&output);
+        assert_eq!(output.status.code(), Some(1), "{shown}");
+        for line in &unread {
+            assert!(shown.contains(&format!("BAD {path}:{line}: ")), "{shown}");
+        }
+        assert_eq!(shown.contains(&format!("BAD {path}: looks like YAML")), hints, "{shown}");
+        assert!(shown.contains(&format!("bad: {}", unread.len())), "{shown}");
+        let json: Value = serde_json::from_slice(&drystone(&["config", "check", "--json", &path]).stdout).unwrap();
+        let found: Vec<_> = json["errors"].as_array().unwrap().iter().map(|e| e["line"].as_u64().unwrap()).collect();
+        assert_eq!((&json["sound"], found, json["hint"].is_string()), (&Value::Bool(false), unread, hints));
     }
 }
 

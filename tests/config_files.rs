@@ -70,7 +70,7 @@ fn yaml_is_read_as_flink_reads_it() {
         ("a: 'b '", vec![("a", "b ")]),
         ("a: s3://x/#y", vec![("a", "s3://x/#y")]),
         ("? a\n: b", vec![("a", "b")]),
-        ("<<: {a: 1}", vec![("<<.a", "1")]),
+        ("'<<': {a: 1}", vec![("<<.a", "1")]),
     ] {
         assert_eq!(pairs(&yaml(text)), expected, "{text}");
     }
@@ -101,6 +101,15 @@ fn yaml_is_refused_where_flink_refuses_it() {
     }
     let both = Config::from_yaml("a:\nb: 1\nb: 2\nc:").unwrap_err().to_string();
     assert_eq!(both.matches("; line ").count(), 2, "{both}");
+}
+
+/// Flink takes them for keys of that name, and what was to be merged is never looked at.
+#[test]
+fn merge_keys_are_refused() {
+    for (text, line) in [("x: &x {a: 1}\ny:\n  <<: *x\n  b: 2\n", 3), ("<<: {a: 1}", 1), ("a:\n- <<: {b: 1}", 2)] {
+        let error = Config::from_yaml(text).unwrap_err().to_string();
+        assert_eq!(error, format!("line {line}: << merges nothing, in Flink neither; allowed: the keys themselves"));
+    }
 }
 
 #[test]

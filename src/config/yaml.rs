@@ -35,7 +35,7 @@ impl Config {
     /// Reads Flink's `config.yaml`.
     ///
     /// Refuses what Flink refuses: keys twice in one mapping, keys without a value, more than one document, unknown
-    /// tags. The error names the lines.
+    /// tags. Also merge keys, which Flink reads as keys called `<<`, so that nothing is merged. The error names the lines.
     pub fn from_yaml(text: &str) -> Result<Self> {
         let invalid = |problems: Vec<Problem>| {
             let texts = problems.iter().map(|(line, text)| format!("line {line}: {text}")).collect::<Vec<_>>();
@@ -158,7 +158,13 @@ impl<'a> Reader<'a> {
         loop {
             let (key, line) = match self.next()? {
                 (Event::MappingEnd, _) => return Ok((Content::Map(entries), size)),
-                (Event::Scalar(text, ..), line) => (text.into_owned(), line),
+                (Event::Scalar(text, style, ..), line) => {
+                    if text == "<<" && style == ScalarStyle::Plain {
+                        let problem = "<< merges nothing, in Flink neither; allowed: the keys themselves";
+                        self.problems.push((line, problem.into()));
+                    }
+                    (text.into_owned(), line)
+                }
                 (_, line) => return Err((line, "a key that isn't a text; allowed: a text".into())),
             };
             if let Some(before) = lines.insert(key.clone(), line) {

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use drystone::config::{self, CATALOGUE, Check, Config, ConfigOption, Place, Problem, Value as Setting, Warning};
+use drystone::config::{
+    self, CATALOGUE, Check, Config, ConfigOption, Place, Problem, Value as Setting, Warning, WarningKind,
+};
 use serde_json::{Value, json};
 
 use crate::args::{ConfigArguments, ConfigCheckArguments, ConfigCommand};
@@ -12,6 +14,9 @@ use crate::output::{self, count};
 
 /// Flink 1's file of the old line format, whatever its name says.
 const OLD_NAME: &str = "flink-conf.yaml";
+
+const YAML_HINT: &str =
+    "looks like YAML, but its name says the old line format: name it .yaml or .yml, and not flink-conf.yaml";
 
 pub fn run(arguments: ConfigArguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
@@ -27,11 +32,8 @@ fn check(arguments: &ConfigCheckArguments) -> anyhow::Result<ExitCode> {
     let (path, name) = (&arguments.file, arguments.file.display().to_string());
     let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
     let checked = match read(path, &text) {
-        Ok(config) => {
-            let config = config.named(&name);
-            Checked { check: Some(config.check()), config, unreadable: None }
-        }
-        Err(error) => Checked { check: None, config: Config::default(), unreadable: Some(error.one_line()) },
+        Ok(config) => Checked::of(config.named(&name), &text),
+        Err(error) => Checked { unreadable: Some(error.one_line()), ..Checked::default() },
     };
     match arguments.json {
         true => output::print_json(&checked.as_json(&name))?,
@@ -46,16 +48,36 @@ fn read(path: &Path, text: &str) -> drystone::Result<Config> {
     if is_yaml && !is_old { Config::from_yaml(text) } else { Ok(Config::from_flink_conf(text)) }
 }
 
+/// Is this what a file of lines never is: a mapping with something below it, or a document that YAML reads as a whole?
+fn looks_like_yaml(text: &str) -> bool {
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
+    let is_nested = |pair: &[&str]| pair[0].trim_end().ends_with(':') && pair[1].starts_with([' ', '-']);
+    Config::from_yaml(text).is_ok() || lines.windows(2).any(is_nested)
+}
+
 /// A file and what there is to say about it; if it can't be read, nothing but why.
+#[derive(Default)]
 struct Checked {
     config: Config,
     check: Option<Check>,
+    /// Lines that were passed over. A job runs without them, but whoever has a file checked meant something by them.
+    unread: Vec<Warning>,
+    hint: Option<&'static str>,
     unreadable: Option<String>,
 }
 
 impl Checked {
+    fn of(config: Config, text: &str) -> Self {
+        let mut check = config.check();
+        let (unread, warnings): (Vec<_>, _) =
+            check.warnings.into_iter().partition(|warning| warning.kind == WarningKind::Unreadable);
+        check.warnings = warnings;
+        let hint = (!unread.is_empty() && looks_like_yaml(text)).then_some(YAML_HINT);
+        Self { config, check: Some(check), unread, hint, unreadable: None }
+    }
+
     fn is_sound(&self) -> bool {
-        self.check.as_ref().is_some_and(|check| check.problems.is_empty())
+        self.unread.is_empty() && self.check.as_ref().is_some_and(|check| check.problems.is_empty())
     }
 
     fn values(&self) -> Vec<(&'static ConfigOption, Option<Setting>)> {
@@ -75,6 +97,12 @@ impl Checked {
         if let Some(problem) = &self.unreadable {
             text += &format!("BAD {name}: {problem}\n");
         }
+        if let Some(hint) = self.hint {
+            text += &format!("BAD {name}: {hint}\n");
+        }
+        for line in &self.unread {
+            text += &format!("BAD {line}\n");
+        }
         for problem in self.problems() {
             text += &format!("BAD {problem}\n");
         }
@@ -89,7 +117,7 @@ impl Checked {
             text += &output::table(&["option", "value", "from"], self.values().into_iter().map(row).collect());
         }
         let verdict = if self.is_sound() { "ok" } else { "bad" };
-        let problems = self.problems().len() + usize::from(self.unreadable.is_some());
+        let problems = self.problems().len() + self.unread.len() + usize::from(self.unreadable.is_some());
         let (problems, warnings) = (count(problems as u64, "error"), count(self.warnings().len() as u64, "warning"));
         text + &format!("{name}: {verdict}: {problems}, {warnings}\n")
     }
@@ -106,6 +134,9 @@ impl Checked {
     fn as_json(&self, name: &str) -> Value {
         let unreadable =
             self.unreadable.iter().map(|problem| json!({"problem": problem, "key": null, "value": null, "line": null}));
+        let unread = self.unread.iter().map(
+            |Warning { key, place, text, .. }| json!({"problem": text, "key": key, "value": null, "line": place.line}),
+        );
         let problems = self.problems().iter().map(|problem| {
             let Problem { key, value, place, text, .. } = problem;
             json!({"problem": text, "key": key, "value": value, "line": place.line})
@@ -127,7 +158,8 @@ impl Checked {
         json!({
             "file": name,
             "sound": self.is_sound(),
-            "errors": unreadable.chain(problems).collect::<Vec<_>>(),
+            "hint": self.hint,
+            "errors": unreadable.chain(unread).chain(problems).collect::<Vec<_>>(),
             "warnings": warnings.collect::<Vec<_>>(),
             "values": if self.is_sound() { values.collect::<Vec<_>>() } else { Vec::new() },
         })
