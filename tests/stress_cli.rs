@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -140,8 +140,9 @@ fn a_seed_gives_the_same_bytes_again() {
 }
 
 fn checkpoints(below: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(below).unwrap() {
-        let path = entry.unwrap().path();
+    // A run that is under way may just have removed it.
+    for entry in fs::read_dir(below).into_iter().flatten().flatten() {
+        let path = entry.path();
         if path.is_dir() {
             checkpoints(&path, found);
         } else if path.ends_with("_metadata") {
@@ -202,4 +203,69 @@ fn bad_words_are_named_with_what_is_allowed() {
         assert_eq!(output.status.code(), Some(2), "{word}");
         assert!(text(&output.stderr).contains(expected), "{word}: {}", text(&output.stderr));
     }
+}
+
+/// Starts a run that would take hours in `directory`, and ends it by a signal once it has written something there.
+#[cfg(unix)]
+fn ended(signal: &str, directory: &Path, words: &[&str]) -> Output {
+    let long = ["stress", "--subtasks=2", "--segments=2", "--checkpoints=1000000", "--size=fixed:30000"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_drystone"));
+    command.args([&long, words].concat()).env("TMPDIR", directory);
+    let mut run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let has_written = || {
+        let mut found = Vec::new();
+        checkpoints(directory, &mut found);
+        !found.is_empty()
+    };
+    while !has_written() {
+        assert!(run.try_wait().unwrap().is_none(), "it ended by itself");
+        std::thread::yield_now();
+    }
+    assert!(Command::new("kill").args(["-s", signal, &run.id().to_string()]).status().unwrap().success());
+    run.wait_with_output().unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_ended_by_a_signal_leaves_nothing() {
+    for (signal, word, code) in [("INT", "interrupted", 130), ("TERM", "terminated", 143)] {
+        let directory = tempfile::tempdir().unwrap();
+        for mode in ["merge", "files"] {
+            // In a directory that isn't there, in one that is, and in a temporary one.
+            let (new, old) = (directory.path().join("a/b"), directory.path().join("old"));
+            fs::create_dir_all(old.join("packed")).unwrap();
+            fs::write(old.join("packed/mine"), "mine").unwrap();
+            for place in [Some(&new), Some(&old), None] {
+                let dir = place.map(|place| format!("--dir={}", place.display()));
+                let mut words = vec!["--mode", mode];
+                words.extend(dir.as_deref());
+                let output = ended(signal, directory.path(), &words);
+                assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+                let removed = place.map(|place| format!(": removed what was written below file:{}", place.display()));
+                let expected = format!("drystone: {word}{}\n", removed.unwrap_or_default());
+                assert_eq!(text(&output.stderr), expected);
+                let left =
+                    |below: &Path| fs::read_dir(below).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
+                assert_eq!(left(directory.path()), ["old"]);
+                assert_eq!(left(&old), ["packed"]);
+                assert_eq!(left(&old.join("packed")), ["mine"]);
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_ended_tells_where_its_kept_files_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().join("kept");
+    let dir = format!("--dir={}", place.display());
+    let output = ended("INT", directory.path(), &["--keep", "--mode=merge", &dir]);
+    assert_eq!(output.status.code(), Some(130));
+    let message = text(&output.stderr);
+    let named = message.trim_end().strip_prefix("drystone: interrupted: kept so far: file:").expect(&message);
+    assert!(named.starts_with(&place.join("packed/").display().to_string()), "{named}");
+    let mut found = Vec::new();
+    checkpoints(Path::new(named), &mut found);
+    assert!(!found.is_empty());
 }

@@ -8,6 +8,7 @@ mod report;
 mod run;
 mod sample;
 mod side;
+mod site;
 mod state;
 mod unmerged;
 mod workload;
@@ -15,14 +16,12 @@ mod workload;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
 use drystone::config::{MemorySize, Retention, Settings};
 use drystone::storage::Storage;
-use drystone::store::{FlinkPath, Location, Stores};
-use futures::stream::TryStreamExt;
-use tempfile::TempDir;
+use drystone::store::{FlinkPath, Stores};
 
 pub use arguments::StressArguments;
+pub use site::Site;
 
 use arguments::Mode;
 use figures::Figures;
@@ -31,35 +30,11 @@ use run::{Plan, run};
 use unmerged::Unmerged;
 use workload::Workload;
 
-use crate::args;
 use crate::output;
 use crate::progress::Bar;
 use crate::transfer::settings;
 
-/// Deletes at the same time, when all is removed.
-const DELETES_MAX: usize = 8;
-
-/// A temporary directory, where no other place is named. To be dropped when nothing is under way any more that writes
-/// into it; what is to be kept stays.
-pub struct Scratch(TempDir);
-
-impl Scratch {
-    pub fn of(arguments: &StressArguments) -> anyhow::Result<Option<Self>> {
-        if arguments.dir.is_some() || arguments.store.is_some() {
-            return Ok(None);
-        }
-        let made = tempfile::Builder::new().prefix("drystone-stress-").disable_cleanup(arguments.keep).tempdir();
-        Ok(Some(Self(made.context("making a temporary directory")?)))
-    }
-}
-
-pub async fn run_stress(arguments: StressArguments, scratch: Option<&Scratch>) -> anyhow::Result<ExitCode> {
-    let root = match (&arguments.dir, &arguments.store, scratch) {
-        (Some(dir), ..) => args::path(dir)?,
-        (None, Some(store), _) => args::path(store)?,
-        (None, None, Some(Scratch(directory))) => args::path(&directory.path().display().to_string())?,
-        (None, None, None) => anyhow::bail!("no directory to work in"),
-    };
+pub async fn run_stress(arguments: StressArguments, site: &Site) -> anyhow::Result<ExitCode> {
     let workload = Arc::new(Workload::new(arguments.size.clone(), arguments.seed, arguments.reuse));
     let bar = Arc::new(Bar::of_chunks());
     let mut runs = Vec::new();
@@ -70,14 +45,14 @@ pub async fn run_stress(arguments: StressArguments, scratch: Option<&Scratch>) -
         bar.start(name, total_chunks(&arguments));
         let figures = match mode {
             Mode::Files => {
-                let plan = plan(&arguments, root.join("one-object-per-chunk")?)?;
+                let plan = plan(&arguments, site.root().join("one-object-per-chunk")?)?;
                 let side = Arc::new(Unmerged::start(&plan)?);
-                cleaned(&plan, arguments.keep, run(side, &workload, &plan, &bar)).await?
+                cleaned(&plan, site, run(side, &workload, &plan, &bar)).await?
             }
             _ => {
-                let plan = plan(&arguments, root.join("packed")?)?;
+                let plan = plan(&arguments, site.root().join("packed")?)?;
                 let running = async { run(Arc::new(Packed::start(&plan).await?), &workload, &plan, &bar).await };
-                cleaned(&plan, arguments.keep, running).await?
+                cleaned(&plan, site, running).await?
             }
         };
         runs.push((mode, name, figures));
@@ -141,36 +116,12 @@ fn plan(arguments: &StressArguments, root: FlinkPath) -> anyhow::Result<Arc<Plan
 /// Runs where nothing is yet, and leaves nothing behind unless it is to be kept.
 async fn cleaned(
     plan: &Plan,
-    keep: bool,
+    site: &Site,
     running: impl Future<Output = anyhow::Result<Figures>>,
 ) -> anyhow::Result<Figures> {
-    let there = plan.root.list_dir().await?;
-    anyhow::ensure!(
-        there.files.is_empty() && there.directories.is_empty(),
-        "{} is not empty: name another directory, or remove what an earlier run left there",
-        plan.root.name()
-    );
+    site.claim(&plan.root).await?;
     let figures = running.await;
-    if keep {
-        return figures;
-    }
-    let removed = remove(&plan.root).await.with_context(|| format!("removing {}", plan.root.name()));
+    let released = site.release(&plan.root).await;
     // What went wrong first says more.
-    figures.and_then(|figures| removed.map(|()| figures))
-}
-
-async fn remove(root: &Location) -> anyhow::Result<()> {
-    let files = root.list_stream();
-    files
-        .try_for_each_concurrent(DELETES_MAX, |file| async move {
-            match file.path.relative_to(root.name()) {
-                Some(below) => root.join(below)?.delete().await,
-                None => Ok(()),
-            }
-        })
-        .await?;
-    for directory in [root.parent(), Some(root.clone())].into_iter().flatten() {
-        directory.remove_empty_dirs().await?;
-    }
-    Ok(())
+    figures.and_then(|figures| released.map(|()| figures))
 }
