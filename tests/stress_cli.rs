@@ -125,7 +125,9 @@ fn json_has_every_field_on_one_line() {
         assert!(line["requests"][kind].is_u64(), "{kind}: {line}");
     }
     assert_eq!(line["size"], "fixed:1000");
-    assert_eq!(number(line, "max_file_size"), 32 << 20);
+    assert_eq!((number(line, "max_file_size"), number(line, "space_floor")), (32 << 20, 32 << 20));
+    let line = &stress(&["--segments=2", "--size=fixed:4kb", "--inline-threshold=21kb", "--space-floor=1mb"])[0];
+    assert_eq!((&line["size"], number(line, "space_floor")), (&"fixed:4096".into(), 1 << 20));
 }
 
 #[test]
@@ -187,7 +189,32 @@ fn people_get_a_table_of_both() {
     for name in ["files at the end", "$ a month", "NameNode heap", "time to write and commit", "time to restore"] {
         assert!(!row(name).is_empty());
     }
+    let space = "packed: at most 1.001 bytes in files per live byte after a commit; limit 2.0 above a floor of 32 MB";
+    assert!(shown.contains(space), "{shown}");
     assert!(shown.contains("packed: every byte of 3 retained checkpoints restored and compared: ok"), "{shown}");
+}
+
+#[test]
+fn reuse_that_can_not_be_is_remarked() {
+    let words = ["stress", "--subtasks=1", "--segments=2", "--checkpoints=2", "--size=fixed:30000", "--reuse=0.5"];
+    let remark = "drystone: exclusive chunks can't be reused: ";
+    for (more, is_remarked) in
+        [(&["--scope=EXCLUSIVE"][..], true), (&["--scope=EXCLUSIVE", "--json"], false), (&["--scope=SHARED"], false)]
+    {
+        let output = drystone(&[&words[..], more].concat());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert_eq!((said.starts_with(remark), said.lines().count()), (is_remarked, usize::from(is_remarked)), "{said}");
+    }
+}
+
+/// With a floor that the files never reach, nothing is won back; without one, dead bytes are.
+#[test]
+fn below_the_floor_nothing_is_written_anew() {
+    let words = ["--reuse=0.7", "--size=fixed:30000", "--segments=8", "--max-file-size=256kb", "--max-space-amp=1.05"];
+    let written = |floor| number(&stress(&[&words[..], &[floor]].concat())[0], "reuse_refused");
+    assert_eq!(written("--space-floor=1gb"), 0);
+    assert!(written("--space-floor=0") > 0);
 }
 
 #[test]

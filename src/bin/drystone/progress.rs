@@ -1,9 +1,10 @@
 //! A progress bar on a terminal; nothing elsewhere.
 
+use std::fmt;
 use std::io::IsTerminal;
 
 use drystone::repack::Phase;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 pub struct Bar(ProgressBar);
 
@@ -15,7 +16,7 @@ impl Bar {
 
     /// Of chunks.
     pub fn of_chunks() -> Self {
-        Self::with_template("{msg:28} {wide_bar} {pos}/{len} chunks, {per_sec}")
+        Self::with_template("{msg:28} {wide_bar} {human_pos}/{human_len} chunks, {whole_per_sec}")
     }
 
     fn with_template(template: &str) -> Self {
@@ -23,7 +24,11 @@ impl Bar {
         let shown = std::io::stderr().is_terminal();
         bar.set_draw_target(if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() });
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+            // Its own has four digits after the point.
+            bar.set_style(style.with_key("whole_per_sec", |state: &ProgressState, line: &mut dyn fmt::Write| {
+                // Nothing can be done where there is no room.
+                let _ = write!(line, "{}/s", HumanCount(state.per_sec().round() as u64));
+            }));
         }
         Self(bar)
     }

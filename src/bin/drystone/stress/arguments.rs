@@ -1,6 +1,7 @@
 //! The words of `drystone stress`: those of the bench it is compared with, and a few of its own.
 
 use clap::{Args, ValueEnum};
+use drystone::config::MemorySize;
 use drystone::id::Scope;
 
 use super::workload::Sizes;
@@ -17,7 +18,7 @@ pub struct StressArguments {
     /// Chunks that each subtask's snapshot has.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub segments: u32,
-    /// Bytes of a chunk: fixed:BYTES or lognormal:MEDIAN:SIGMA[:MAX].
+    /// Bytes of a chunk: fixed:SIZE or lognormal:MEDIAN:SIGMA[:MAX], sizes as in 4096 or 4kb.
     #[arg(long, value_name = "SIZES", default_value = "lognormal:32768:1.0:1048576")]
     pub size: Sizes,
     /// Checkpoints, one after the other.
@@ -43,6 +44,9 @@ pub struct StressArguments {
     /// Bytes in files per byte of live state, above which space is won back; below 1: never.
     #[arg(long, value_name = "RATIO", default_value_t = 2.0, value_parser = ratio)]
     pub max_space_amp: f64,
+    /// Up to so many bytes of files, no space is won back; without it, up to one file of --max-file-size.
+    #[arg(long, value_name = "SIZE")]
+    pub space_floor: Option<MemorySize>,
     #[command(flatten)]
     pub packing: Packing,
     /// What sizes, bytes and reuse are drawn from.
@@ -92,6 +96,18 @@ impl StressArguments {
             None if self.reuse > 0.0 => Scope::Shared,
             None => Scope::Exclusive,
         }
+    }
+
+    pub fn space_floor(&self) -> MemorySize {
+        self.space_floor.unwrap_or(self.packing.max_file_size)
+    }
+
+    /// What the words ask for and can't have, in a line.
+    pub fn remark(&self) -> Option<&'static str> {
+        let is_vain = self.scope() == Scope::Exclusive && self.reuse > 0.0;
+        is_vain.then_some(
+            "exclusive chunks can't be reused: with --scope EXCLUSIVE, --reuse only has those that are inline",
+        )
     }
 
     pub fn mode(&self) -> Mode {

@@ -35,6 +35,9 @@ use crate::progress::Bar;
 use crate::transfer::settings;
 
 pub async fn run_stress(arguments: StressArguments, site: &Site) -> anyhow::Result<ExitCode> {
+    if let Some(remark) = arguments.remark().filter(|_| !arguments.json) {
+        eprintln!("drystone: {remark}");
+    }
     let workload = Arc::new(Workload::new(arguments.size.clone(), arguments.seed, arguments.reuse));
     let bar = Arc::new(Bar::of_chunks());
     let mut runs = Vec::new();
@@ -77,8 +80,7 @@ fn report(arguments: &StressArguments, runs: &[(Mode, &str, Figures)]) -> anyhow
         }
         return Ok(());
     }
-    let named: Vec<_> = runs.iter().map(|(_, name, figures)| (*name, figures)).collect();
-    let mut text = report::as_text(arguments, &named);
+    let mut text = report::as_text(arguments, runs);
     if arguments.keep {
         let paths = runs.iter().flat_map(|(_, _, figures)| &figures.retained);
         text += &paths.map(|path| format!("  kept: {path}\n")).collect::<String>();
@@ -94,6 +96,7 @@ fn plan(arguments: &StressArguments, root: FlinkPath) -> anyhow::Result<Arc<Plan
         max_file_size: MemorySize(packing.file_bytes_max),
         pool_blocking: arguments.blocking,
         max_space_amplification: Some(arguments.max_space_amp).filter(|most| *most >= 1.0),
+        space_floor: arguments.space_floor,
         num_retained: arguments.retained,
         data_inline_threshold: MemorySize(packing.inline_bytes_max),
         inline_total_max: MemorySize(packing.inline_bytes_total_max),

@@ -5,7 +5,7 @@ use drystone::inspect::{NAMENODE_BYTES_PER_FILE, Prices};
 use drystone::store::Requests;
 use serde_json::{Map, Value, json};
 
-use super::arguments::StressArguments;
+use super::arguments::{Mode, StressArguments};
 use super::figures::Figures;
 use crate::output::{self, size};
 
@@ -88,6 +88,7 @@ fn extra(figures: &Figures, arguments: &StressArguments) -> Value {
         "restore_requests": by_kind(&figures.read_back.requests),
         "metadata_bytes": figures.space.metadata_bytes,
         "inline_threshold": arguments.packing.inline_threshold.0,
+        "space_floor": arguments.space_floor().0,
     })
 }
 
@@ -106,7 +107,7 @@ fn rounded(value: f64) -> f64 {
 }
 
 /// One object per chunk beside the packed run, or one of them alone.
-pub fn as_text(arguments: &StressArguments, runs: &[(&str, &Figures)]) -> String {
+pub fn as_text(arguments: &StressArguments, runs: &[(Mode, &str, Figures)]) -> String {
     let scope = match arguments.scope() {
         Scope::Exclusive => "EXCLUSIVE".to_owned(),
         Scope::Shared => format!("SHARED, {:.0} % reused", arguments.reuse * 100.0),
@@ -120,9 +121,9 @@ pub fn as_text(arguments: &StressArguments, runs: &[(&str, &Figures)]) -> String
         arguments.retained,
         arguments.seed
     );
-    let columns: Vec<_> = runs.iter().map(|(_, figures)| rows(figures, arguments)).collect();
+    let columns: Vec<_> = runs.iter().map(|(_, _, figures)| rows(figures, arguments)).collect();
     let mut header = vec![""];
-    let names: Vec<String> = runs.iter().map(|(name, _)| format!("{name}>")).collect();
+    let names: Vec<String> = runs.iter().map(|(_, name, _)| format!("{name}>")).collect();
     header.extend(names.iter().map(String::as_str));
     let is_pair = columns.len() == 2;
     if is_pair {
@@ -139,7 +140,10 @@ pub fn as_text(arguments: &StressArguments, runs: &[(&str, &Figures)]) -> String
     });
     text += &output::table(&header, lines.collect());
     text += "  dollars are for requests, at S3's list prices, a checkpoint a minute and a restore a day\n";
-    for (name, figures) in runs {
+    for (mode, name, figures) in runs {
+        if *mode == Mode::Merge {
+            text += &space(name, figures, arguments);
+        }
         text += &verdict(name, figures);
     }
     text
@@ -202,11 +206,25 @@ fn dollars(requests: &Requests, restore: &Requests, checkpoints: f64) -> f64 {
 }
 
 fn ratio(before: f64, after: f64) -> String {
-    if before.is_nan() || after <= 0.0 || before < after {
+    // Of nothing there is no part.
+    if before.is_nan() || before <= 0.0 || after <= 0.0 {
         return String::new();
     }
-    let times = before / after;
-    if times < 10.0 { format!("{times:.1} x") } else { format!("{times:.0} x") }
+    match before / after {
+        times if times < 1.0 => format!("{times:.2} x"),
+        times if times < 10.0 => format!("{times:.1} x"),
+        times => format!("{times:.0} x"),
+    }
+}
+
+/// How much room the packed files took at most, and what bounds it.
+fn space(name: &str, figures: &Figures, arguments: &StressArguments) -> String {
+    let peak = figures.space.peak_amplification;
+    let limit = match arguments.max_space_amp {
+        most if most >= 1.0 => format!("limit {most:?} above a floor of {}", size(arguments.space_floor().0)),
+        _ => "no limit".to_owned(),
+    };
+    format!("  {name}: at most {peak:.3} bytes in files per live byte after a commit; {limit}\n")
 }
 
 fn verdict(name: &str, figures: &Figures) -> String {
@@ -215,5 +233,20 @@ fn verdict(name: &str, figures: &Figures) -> String {
     match &read.first_bad {
         None => format!("  {name}: every byte of {checkpoints} restored and compared: ok\n"),
         Some(first) => format!("  {name}: BAD: {} wrong in {checkpoints}: {first}\n", output::count(read.bad, "chunk")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_became_more_is_a_part_of_one() {
+        let shown = |before, after| ratio(before, after);
+        assert_eq!(shown(17.0, 2.0), "8.5 x");
+        assert_eq!(shown(1000.0, 2.0), "500 x");
+        assert_eq!(shown(3.0, 3.0), "1.0 x");
+        assert_eq!(shown(0.5, 2.0), "0.25 x");
+        assert_eq!([shown(f64::NAN, f64::NAN), shown(0.0, 2.0), shown(2.0, 0.0)], [""; 3]);
     }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytes::Bytes;
+use drystone::config::MemorySize;
 
 /// Which chunk: the checkpoint that first wrote it, the subtask, and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,10 +35,10 @@ impl FromStr for Sizes {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let form = || format!("'{text}' isn't fixed:BYTES or lognormal:MEDIAN:SIGMA[:MAX]");
+        let form = || format!("'{text}' isn't fixed:SIZE or lognormal:MEDIAN:SIGMA[:MAX]");
         let bytes = |part: &str| match part.parse() {
-            Ok(bytes) if (1..=CHUNK_BYTES_MAX).contains(&bytes) => Ok(bytes),
-            _ => Err(format!("{}: bytes are from 1 to {CHUNK_BYTES_MAX}", form())),
+            Ok(MemorySize(bytes)) if (1..=CHUNK_BYTES_MAX).contains(&bytes) => Ok(bytes),
+            _ => Err(format!("{}: sizes are from 1 to {}, as in 4kb", form(), MemorySize(CHUNK_BYTES_MAX))),
         };
         match text.split(':').collect::<Vec<_>>()[..] {
             ["fixed", size] => Ok(Self::Fixed(bytes(size)?)),
@@ -222,13 +223,23 @@ mod tests {
     #[test]
     fn sizes_are_read_and_shown_as_the_java_program_does() {
         assert_eq!("fixed:4096".parse(), Ok(Sizes::Fixed(4096)));
+        assert_eq!("fixed:4kb".parse(), Ok(Sizes::Fixed(4096)));
+        assert_eq!("lognormal:2 kb:1:1mb".parse(), Ok(Sizes::Lognormal { median: 2048, sigma: 1.0, max: 1 << 20 }));
         let lognormal = |max| Sizes::Lognormal { median: 100, sigma: 1.5, max };
         assert_eq!("lognormal:100:1.5".parse(), Ok(lognormal(6400)));
         assert_eq!("lognormal:100:1.5:7".parse(), Ok(lognormal(7)));
         assert_eq!(lognormal(7).to_string(), "lognormal:100:1.5:7");
-        for bad in
-            ["", "fixed", "fixed:0", "fixed:x", "uniform:1", "lognormal:1", "lognormal:1:-1", "lognormal:1:1:1:1"]
-        {
+        for bad in [
+            "",
+            "fixed",
+            "fixed:0",
+            "fixed:2gb",
+            "fixed:x",
+            "uniform:1",
+            "lognormal:1",
+            "lognormal:1:-1",
+            "lognormal:1:1:1:1",
+        ] {
             assert!(bad.parse::<Sizes>().unwrap_err().contains("lognormal:MEDIAN:SIGMA"), "{bad}");
         }
     }
