@@ -335,3 +335,28 @@ async fn an_operators_key_groups_are_those_of_its_state() {
     let error = live.restore(&completed.path, ClaimMode::NoClaim).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
 }
+
+/// A restore takes a handle of a whole file at its word; so does the commit, each time.
+#[tokio::test(start_paused = true)]
+async fn a_whole_file_is_as_long_as_its_handle_says() {
+    use drystone::handle::{FileHandle, JavaString, StreamHandle};
+    let live = Live::new(memory(), 1, settings());
+    let file = live.directory.task_owned().join("of-a-task").unwrap();
+    file.create(vec![Bytes::from_static(b"mine")]).await.unwrap();
+    let mut right = Vec::new();
+    for (checkpoint, size) in [(1, 3), (2, 4), (3, 3), (4, 5), (5, 4)] {
+        let path = JavaString::new(&file.name().to_string()).unwrap();
+        let handle = StreamHandle::File(FileHandle { path, size });
+        live.coordinator.trigger(CheckpointId(checkpoint)).unwrap();
+        let chunks = Chunks { shared: BTreeMap::from([("t".to_owned(), handle)]), ..Chunks::default() };
+        live.acknowledge(CheckpointId(checkpoint), 0, chunks).unwrap();
+        match live.coordinator.complete(CheckpointId(checkpoint)).await {
+            Ok(_) => {
+                live.check(CheckpointId(checkpoint)).await;
+                right.push(checkpoint);
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Damaged, "{error}"),
+        }
+    }
+    assert_eq!(right, [2, 5]);
+}

@@ -143,3 +143,47 @@ async fn what_another_coordinator_has_committed_stays() {
     second.coordinator.settle().await.unwrap();
     first.check(CheckpointId(1)).await;
 }
+
+/// Of two in doubt, one that was given up while somebody was about to put it again.
+#[tokio::test(start_paused = true)]
+async fn what_one_gives_up_another_does_not_put_again() {
+    let (live, store) = doubt_of_two().await;
+    store.rule("put", "chk-2/_metadata", Act::Hang, 1);
+    let coordinator = live.coordinator.clone();
+    store.forget_requests();
+    let settle = tokio::spawn(async move { coordinator.settle().await });
+    while store.count("put", "chk-2/_metadata") == 0 {
+        tokio::task::yield_now().await;
+    }
+    live.round(&mut [BTreeMap::new()]).await.unwrap();
+    store.obey();
+    settle.await.unwrap().unwrap();
+    live.coordinator.settle().await.unwrap();
+    assert_eq!(live.coordinator.completed(), [CheckpointId(4)]);
+    let files = live.files().await;
+    assert_eq!(files.len(), 2, "no metadata without its files: {files:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_stays_in_doubt_keeps_no_other_so() {
+    let (live, store) = doubt_of_two().await;
+    store.rule("put", "chk-2/_metadata", Act::Fail, OFTEN);
+    store.rule("get", "chk-2/_metadata", Act::Fail, OFTEN);
+    let error = live.coordinator.settle().await.unwrap_err();
+    assert!(error.to_string().contains("checkpoint 2"), "{error}");
+    assert_eq!(live.coordinator.latest().unwrap().checkpoint, CheckpointId(3));
+    store.obey();
+    live.coordinator.settle().await.unwrap();
+    assert_eq!((live.coordinator.completed(), live.files().await.len()), (vec![CheckpointId(3)], 2));
+}
+
+/// A first checkpoint, and two more in doubt that aren't there.
+async fn doubt_of_two() -> (Live, RuleStore) {
+    let (live, store) = doubt(Act::Fail).await;
+    store.rule("put", "chk-3/_metadata", Act::Fail, OFTEN);
+    store.rule("get", "chk-3/_metadata", Act::Fail, OFTEN);
+    live.round(&mut [BTreeMap::new()]).await.unwrap_err();
+    store.obey();
+    assert_eq!(live.coordinator.pending(), [CheckpointId(2), CheckpointId(3)]);
+    (live, store)
+}

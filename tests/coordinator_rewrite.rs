@@ -101,3 +101,29 @@ async fn after_the_jobs_end_nothing_is_left() {
     live.coordinator.dispose(JobEnd::Finished).await.unwrap();
     assert_eq!(live.files().await, BTreeMap::new());
 }
+
+/// Of two checkpoints under way the first doesn't name a segment that the second does, so that its copy is released; the
+/// old place is still there.
+#[tokio::test]
+async fn a_copy_that_was_given_up_is_named_by_nobody_and_made_again() {
+    let (live, kept) = wasteful().await;
+    live.coordinator.rewrite(u64::MAX).await.unwrap();
+    for checkpoint in [3, 4] {
+        live.coordinator.trigger(CheckpointId(checkpoint)).unwrap();
+    }
+    let less: BTreeMap<_, _> =
+        kept.iter().filter(|(name, _)| *name == "b").map(|(n, h)| (n.clone(), h.clone())).collect();
+    for (checkpoint, shared) in [(3, less), (4, kept.clone())] {
+        live.acknowledge(CheckpointId(checkpoint), 0, Chunks { shared, ..Chunks::default() }).unwrap();
+        live.coordinator.complete(CheckpointId(checkpoint)).await.unwrap();
+        live.coordinator.settle().await.unwrap();
+        live.check(CheckpointId(checkpoint)).await;
+    }
+    let plan = live.coordinator.plan();
+    assert!(plan.files.keys().any(|file| file.contains("-ww-")), "the old file is wasteful still: {plan:?}");
+    assert_eq!(live.coordinator.rewrite(u64::MAX).await.unwrap().segments, 2, "b's copy, too, lies beside dead bytes");
+    commit(&live, &kept).await;
+    let files = live.files().await;
+    assert!(files.keys().all(|file| !file.starts_with("shared/") || file.contains("-wrewrite-")), "{files:?}");
+    assert_eq!(live.coordinator.space(), live.recount().await);
+}

@@ -27,8 +27,9 @@ pub(super) struct Books {
     pub(super) owns_claimed: bool,
     /// Segments that were copied to new places: what names the old place is made to name the new one.
     pub(super) moves: BTreeMap<SegmentPlace, StreamHandle>,
-    /// Files of which all that the latest checkpoint named was copied: nobody needs to write it again.
-    pub(super) left: BTreeSet<Arc<str>>,
+    /// Files of which all that the latest checkpoint named was copied: nobody needs to write it again. With the first
+    /// number that could be triggered after that: one that names such a file all the same puts it back into the plan.
+    pub(super) left: BTreeMap<Arc<str>, CheckpointId>,
     /// Background rewrites under way: they write files that nothing names yet.
     pub(super) rewrites: u32,
     /// Commits whose outcome is unknown.
@@ -57,6 +58,8 @@ pub(super) struct NewFile {
     pub(super) sealed_bytes: Option<u64>,
     /// Where the last segment in it that is named ends.
     pub(super) needed_bytes: u64,
+    /// Its length, if a handle names the whole of it; the least that one says.
+    pub(super) whole_bytes: Option<u64>,
 }
 
 /// What one subtask names.
@@ -65,6 +68,8 @@ pub(super) struct NamedBySubtask {
     pub(super) all: Vec<Named>,
     /// Files that were written for the checkpoint.
     pub(super) new: BTreeSet<Arc<str>>,
+    /// Files that are named as a whole, with their lengths.
+    pub(super) whole: BTreeSet<(Arc<str>, u64)>,
 }
 
 impl Books {
@@ -78,7 +83,7 @@ impl Books {
             claimed: BTreeSet::new(),
             owns_claimed: false,
             moves: BTreeMap::new(),
-            left: BTreeSet::new(),
+            left: BTreeMap::new(),
             rewrites: 0,
             unresolved: BTreeMap::new(),
         }
@@ -147,6 +152,12 @@ impl Books {
         refused.map(|()| effects)
     }
 
+    pub(super) fn committed(&mut self, checkpoint: CheckpointId) -> Result<Vec<Effect>> {
+        let effects = self.ledger.committed(checkpoint)?;
+        self.stays_in(checkpoint);
+        Ok(effects)
+    }
+
     /// Drops what is kept for checkpoints and files that an effect ends.
     fn forget(&mut self, effect: &Effect) {
         match effect {
@@ -159,7 +170,7 @@ impl Books {
                         self.spelled.remove(&path);
                     }
                 }
-                self.left.retain(|file| !files.contains(file));
+                self.left.retain(|file, _| !files.contains(file));
                 let dead: BTreeSet<&str> = files.iter().map(|file| &**file).collect();
                 // A state backend may name the old place long after it is gone; where the new one is, too, nothing can.
                 self.moves.retain(|_, new| {
@@ -173,11 +184,27 @@ impl Books {
 
     /// A plan without what was copied in the background already.
     pub(super) fn without_copied(&self, mut plan: RewritePlan) -> RewritePlan {
-        plan.files.retain(|file, _| !self.left.contains(file.as_str()));
+        plan.files.retain(|file, _| !self.left.contains_key(file.as_str()));
         plan
     }
 
-    /// Points handles at the new places of what was copied in the background.
+    /// A checkpoint has completed. What it names of a file at the old place, though it was triggered after the copying,
+    /// wasn't copied, or its copy is gone since another checkpoint had no use of it.
+    pub(super) fn stays_in(&mut self, checkpoint: CheckpointId) {
+        if self.left.values().any(|&since| since <= checkpoint) {
+            let named = self.ledger.files_of(checkpoint);
+            self.left.retain(|file, &mut since| since > checkpoint || !named.contains_key(file));
+        }
+    }
+
+    /// Is the copy still there to be named?
+    pub(super) fn is_held(&self, copy: &StreamHandle) -> bool {
+        let Some((path, offset, length)) = place_of(copy) else { return false };
+        FlinkPath::parse(&path.to_text())
+            .is_ok_and(|path| self.ledger.names_segment(&self.spelling(&path), offset, length))
+    }
+
+    /// Points handles at the new places of what was copied in the background, as far as something holds these.
     pub(super) fn relocate(&self, subtask: Subtask, state: &mut SubtaskState) {
         if self.moves.is_empty() {
             return;
@@ -185,7 +212,8 @@ impl Books {
         state.visit_streams_mut(subtask, |_, handle| {
             let Some((path, offset, length)) = place_of(handle) else { return };
             let Ok(path) = FlinkPath::parse(&path.to_text()) else { return };
-            if let Some(new) = self.moves.get(&(self.spelling(&path), offset, length)) {
+            let new = self.moves.get(&(self.spelling(&path), offset, length));
+            if let Some(new) = new.filter(|new| self.is_held(new)) {
                 *handle = new.clone();
             }
         });
@@ -261,6 +289,9 @@ impl Books {
                     (file, owned)
                 }
             };
+            if !matches!(handle, StreamHandle::Segment(_)) {
+                found.whole.insert((file.clone(), length));
+            }
             found.all.push(Named { file, offset, length, scope, owned });
             Ok(())
         };
@@ -278,15 +309,16 @@ impl Draft {
         &mut self,
         subtask: Subtask,
         state: Option<Box<SubtaskState>>,
-        named: &[Named],
+        named: &NamedBySubtask,
         sealed: Vec<SealedSize>,
         ledger: &Ledger,
     ) {
         let mut last: Option<(&Arc<str>, bool)> = None;
-        for name in named {
+        for name in &named.all {
             let is_measured = match last {
                 Some((file, is_measured)) if Arc::ptr_eq(file, &name.file) => is_measured,
-                _ => ledger.is_measured(&name.file),
+                // Also where it was looked for before: what tasks own may change.
+                _ => ledger.is_measured(&name.file) && !named.new.contains(&name.file),
             };
             last = Some((&name.file, is_measured));
             if is_measured {
@@ -294,6 +326,11 @@ impl Draft {
             }
             let file = self.new_files.entry(name.file.clone()).or_default();
             file.needed_bytes = file.needed_bytes.max(name.offset.saturating_add(name.length));
+        }
+        for (path, bytes) in &named.whole {
+            if let Some(file) = self.new_files.get_mut(path) {
+                file.whole_bytes = Some(file.whole_bytes.map_or(*bytes, |least| least.min(*bytes)));
+            }
         }
         for SealedSize { path, bytes } in sealed {
             if let Some(file) = self.new_files.get_mut(path.as_str()) {

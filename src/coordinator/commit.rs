@@ -1,6 +1,5 @@
 //! The commit: from "all have acknowledged" to "older ones are being cleared away".
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +32,7 @@ pub struct Completed {
     pub path: FlinkPath,
     /// Bytes of its metadata.
     pub metadata_bytes: u64,
-    /// Checkpoints that it replaced: tell the workers.
+    /// Checkpoints that it replaced: tell the workers. Itself, where newer ones had replaced it before it was durable.
     pub subsumed: Vec<CheckpointId>,
     /// Older ones that were under way, and never will complete: tell the workers.
     pub aborted: Vec<CheckpointId>,
@@ -56,7 +55,9 @@ enum Outcome {
 }
 
 impl Coordinator {
-    /// Completes a checkpoint that every subtask has acknowledged. On return it is durable, and restorable.
+    /// Completes a checkpoint that every subtask has acknowledged. On return it is durable, and restorable; but where
+    /// newer ones have completed while it was being written it may be replaced at once, and is among
+    /// [`subsumed`](Completed::subsumed) itself.
     ///
     /// # Errors
     /// `NotFound`: the checkpoint isn't under way, or a file that it names didn't appear in time. `Conflict`: it waits
@@ -148,13 +149,13 @@ impl Coordinator {
     }
 
     fn publish(&self, checkpoint: CheckpointId) -> Result<Vec<Effect>> {
-        self.books().decide_or_fail(|books| books.ledger.committed(checkpoint))
+        self.books().decide_or_fail(|books| books.committed(checkpoint))
     }
 
     /// A commit that was in doubt has happened. Nothing, if somebody else has found that out meanwhile.
     fn publish_resolved(&self, checkpoint: CheckpointId) -> Result<()> {
         let effects = self.books().decide_or_fail(|books| match books.unresolved.remove(&checkpoint) {
-            Some(_) => books.ledger.committed(checkpoint),
+            Some(_) => books.committed(checkpoint),
             None => Ok(Vec::new()),
         })?;
         self.perform(effects);
@@ -174,45 +175,66 @@ impl Coordinator {
 
     /// Decides every commit of unknown outcome: older than the latest checkpoint it counts if it is there, a newer one is
     /// put again. Where the job has ended and keeps nothing all of them go, whatever came of them.
+    ///
+    /// One that can't be decided keeps no other from it.
     pub(super) async fn resolve(&self) -> Result<()> {
+        let _deciding = self.shared.deciding.lock().await;
         let latest = self.books().ledger.latest();
-        if let Some(latest) = latest.filter(|_| !self.books().ledger.keeps_nothing()) {
-            self.resolve_before(latest).await?;
+        let latest = latest.filter(|_| !self.books().ledger.keeps_nothing());
+        let mut decided = match latest {
+            Some(latest) => self.give_up_before(latest).await,
+            None => Ok(()),
+        };
+        for (checkpoint, commit) in self.unresolved(|id| latest.is_none_or(|latest| id > latest)) {
+            decided = decided.and(self.put_again(checkpoint, &commit).await);
         }
-        let unresolved: Vec<_> = self.books().unresolved.clone().into_iter().collect();
-        for (checkpoint, commit) in unresolved {
-            if self.books().ledger.keeps_nothing() {
-                self.publish_resolved(checkpoint)?;
-                continue;
-            }
-            match put(&commit.metadata, &commit.bytes).await {
-                Outcome::Written => self.publish_resolved(checkpoint)?,
-                Outcome::NotWritten(error) => drop(self.fail(checkpoint, error)),
-                Outcome::Unknown(error) => {
-                    return Err(error.context(format!("checkpoint {checkpoint} may have completed or not")));
-                }
-            }
-        }
-        Ok(())
+        decided
     }
 
-    /// As [`resolve`](Self::resolve), for those before a checkpoint that is durable: what isn't there is given up.
-    ///
-    /// Should its put land even later, it is an older checkpoint that nobody asks for.
-    pub(super) async fn resolve_before(&self, newer: CheckpointId) -> Result<()> {
-        let unresolved: BTreeMap<_, _> =
-            self.books().unresolved.range(..newer).map(|(&id, c)| (id, c.clone())).collect();
-        for (checkpoint, commit) in unresolved {
-            if commit.is_there().await? {
-                self.publish_resolved(checkpoint)?;
-            } else {
-                let error = Error::new(ErrorKind::Store, "its metadata was never written");
-                // Not within the macro, which does nothing where nobody listens.
-                let error = self.fail(checkpoint, error);
-                tracing::warn!(error = error.one_line(), "a commit in doubt is given up");
+    async fn put_again(&self, checkpoint: CheckpointId, commit: &Unresolved) -> Result<()> {
+        if self.books().ledger.keeps_nothing() {
+            return self.publish_resolved(checkpoint);
+        }
+        match put(&commit.metadata, &commit.bytes).await {
+            Outcome::Written => self.publish_resolved(checkpoint),
+            Outcome::NotWritten(error) => {
+                drop(self.fail(checkpoint, error));
+                Ok(())
+            }
+            Outcome::Unknown(error) => Err(error.context(format!("checkpoint {checkpoint} may have completed or not"))),
+        }
+    }
+
+    /// As [`resolve`](Self::resolve), for those before a checkpoint that is durable: what isn't there is given up. Where
+    /// somebody is deciding them already it is left to that one, who may be putting them at this moment.
+    async fn resolve_before(&self, newer: CheckpointId) -> Result<()> {
+        match self.shared.deciding.try_lock() {
+            Ok(_deciding) => self.give_up_before(newer).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Should the put of one land even later, it is an older checkpoint that nobody asks for.
+    async fn give_up_before(&self, newer: CheckpointId) -> Result<()> {
+        let mut decided = Ok(());
+        for (checkpoint, commit) in self.unresolved(|id| id < newer) {
+            match commit.is_there().await {
+                Ok(true) => decided = decided.and(self.publish_resolved(checkpoint)),
+                Ok(false) => {
+                    let error = Error::new(ErrorKind::Store, "its metadata was never written");
+                    // Not within the macro, which does nothing where nobody listens.
+                    let error = self.fail(checkpoint, error);
+                    tracing::warn!(error = error.one_line(), "a commit in doubt is given up");
+                }
+                Err(error) => decided = decided.and(Err(error)),
             }
         }
-        Ok(())
+        decided
+    }
+
+    fn unresolved(&self, is_meant: impl Fn(CheckpointId) -> bool) -> Vec<(CheckpointId, Unresolved)> {
+        let books = self.books();
+        books.unresolved.iter().filter(|&(&id, _)| is_meant(id)).map(|(&id, commit)| (id, commit.clone())).collect()
     }
 }
 

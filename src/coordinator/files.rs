@@ -97,6 +97,9 @@ fn check(path: &str, file: NewFile, bytes: u64) -> Result<()> {
     let damaged = |message: String| Err(Error::new(ErrorKind::Damaged, message));
     match file.sealed_bytes {
         Some(sealed) if sealed != bytes => damaged(format!("{path} has {bytes} bytes, it was sealed with {sealed}")),
+        _ if file.whole_bytes.is_some_and(|whole| whole < bytes) => {
+            damaged(format!("{path} has {bytes} bytes, a handle says {}", file.whole_bytes.unwrap_or_default()))
+        }
         _ if bytes < file.needed_bytes => {
             damaged(format!("{path} has {bytes} bytes, segments in it are named up to {}", file.needed_bytes))
         }

@@ -72,6 +72,8 @@ struct Shared {
     /// Never held across an await; the reaper's own lock may be taken while it is held, never the other way round.
     books: Mutex<Books>,
     reaper: Reaper,
+    /// Held by who decides commits in doubt: what one gives up another must not put again.
+    deciding: tokio::sync::Mutex<()>,
 }
 
 /// A completed checkpoint.
@@ -108,8 +110,8 @@ impl Coordinator {
         epoch: u64,
     ) -> Self {
         let reaper = Reaper::new(settings.deletes_max, settings.delete_retries);
-        let books = Mutex::new(books);
-        let shared = Shared { stores, directory, operators, settings, tokens, epoch, books, reaper };
+        let (books, deciding) = (Mutex::new(books), tokio::sync::Mutex::default());
+        let shared = Shared { stores, directory, operators, settings, tokens, epoch, books, reaper, deciding };
         Self { shared: Arc::new(shared) }
     }
 
@@ -165,7 +167,7 @@ impl Coordinator {
         if matches!(outcome, Acknowledged::Waiting(_) | Acknowledged::Ready)
             && let Some(draft) = books.drafts.get_mut(&checkpoint)
         {
-            draft.take(subtask, state, &named.all, sealed, &books.ledger);
+            draft.take(subtask, state, &named, sealed, &books.ledger);
             books.report();
         }
         Ok(outcome)
@@ -283,10 +285,11 @@ impl Coordinator {
     }
 
     /// Waits for the deletes under way, tries those again that have failed, and puts metadata again of which nobody
-    /// knows whether it is there.
+    /// knows whether it is there. A checkpoint may complete by that: ask [`latest`](Self::latest) afterwards, and tell the
+    /// workers, since the next one can only name again what is still kept.
     ///
     /// # Errors
-    /// The first delete that still fails; a further call tries again. Cancel safe.
+    /// The first commit that is still in doubt; the others are decided. The first delete that still fails; a further call tries again. Cancel safe.
     pub async fn settle(&self) -> Result<()> {
         self.resolve().await?;
         self.shared.reaper.settle(&self.shared).await

@@ -44,7 +44,9 @@ impl Coordinator {
         let mut books = self.books();
         let books = &mut *books;
         refuse_late_number(books.ledger.next_checkpoint(), id)?;
-        books.adopt(id, owned, &state, |_| owned, &lengths)?;
+        let directory = &self.shared.directory;
+        let owns = |path: &FlinkPath| owned && (directory.owns(path) || !directory.holds(path));
+        books.adopt(id, owned, &state, owns, &lengths)?;
         let foreign = state.files.iter().map(|file| &file.name).filter(|name| !self.shared.directory.holds(name));
         books.claimed.extend(parents(foreign.cloned()).into_keys());
         books.owns_claimed = owned;

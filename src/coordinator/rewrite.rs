@@ -91,7 +91,7 @@ impl Coordinator {
             let Content::File(Wanted { file, offset, length }) = stream.content else { continue };
             let path = books.spelling(&state.files[file].name);
             let is_wanted = length > 0 && stream.scope == Scope::Shared && planned.reason(&path).is_some();
-            let is_moved = books.moves.contains_key(&(path, offset, length));
+            let is_moved = books.moves.get(&(path, offset, length)).is_some_and(|copy| books.is_held(copy));
             if is_wanted && !is_moved && seen.insert((file, offset, length), number).is_none() {
                 by_file.entry(file).or_default().push(number);
             }
@@ -185,6 +185,9 @@ impl Coordinator {
         }
         books.moved(moves);
         let left = chosen.files.iter().map(|&file| books.spelling(&state.files[file].name)).collect::<Vec<_>>();
+        // One that has died meanwhile is in no plan.
+        let since = books.ledger.next_checkpoint();
+        let left = left.into_iter().filter(|file| books.ledger.names_file(file)).map(|file| (file, since));
         books.left.extend(left);
         books.report();
         metrics::rewritten(Rewriting::Background, chosen.bytes);

@@ -12,6 +12,11 @@ impl Ledger {
         CheckpointId(self.last.map_or(1, |last| last.0.saturating_add(1)))
     }
 
+    /// Does some retained or pending checkpoint, or a set of copies, name this segment?
+    pub fn names_segment(&self, path: &str, offset: u64, length: u64) -> bool {
+        self.registry.holds_range(path, offset, length)
+    }
+
     /// Numbering goes on after this one, which isn't the job's own.
     pub fn start_after(&mut self, checkpoint: CheckpointId) {
         self.last = self.last.max(Some(checkpoint));

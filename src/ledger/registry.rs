@@ -91,6 +91,11 @@ impl Registry {
         self.by_path.contains_key(path)
     }
 
+    pub(super) fn holds_range(&self, path: &str, offset: u64, length: u64) -> bool {
+        let file = self.by_path.get(path).and_then(|&number| self.files[number as usize].as_ref());
+        file.is_some_and(|file| file.segments.contains_key(&(offset, length)))
+    }
+
     pub(super) fn path_of(&self, number: u32) -> Option<String> {
         Some(self.files.get(number as usize)?.as_ref()?.path.to_string())
     }
