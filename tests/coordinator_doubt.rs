@@ -187,3 +187,25 @@ async fn doubt_of_two() -> (Live, RuleStore) {
     assert_eq!(live.coordinator.pending(), [CheckpointId(2), CheckpointId(3)]);
     (live, store)
 }
+
+/// Its files are named by the next one, too, and go with that: not as long as there is metadata that names them.
+#[tokio::test(start_paused = true)]
+async fn what_metadata_names_that_can_not_be_deleted_stays() {
+    let store = RuleStore::default();
+    let mut live = Live::new(Arc::new(store.clone()), 1, settings());
+    let mut state = [BTreeMap::new()];
+    store.rule("delete", "chk-1/_metadata", Act::Fail, OFTEN);
+    live.round(&mut state).await.unwrap();
+    live.round(&mut state).await.unwrap();
+    for _ in 0..2 {
+        live.round(&mut [BTreeMap::new()]).await.unwrap();
+        live.coordinator.settle().await.unwrap_err();
+        live.check(CheckpointId(1)).await;
+    }
+    assert_eq!(named(&live, "-c2-").await + named(&live, "-c3-").await, 0, "what it can't name goes");
+    live.restart().await.unwrap();
+    store.obey();
+    live.round(&mut [BTreeMap::new()]).await.unwrap();
+    live.coordinator.settle().await.unwrap();
+    assert_eq!(live.files().await.len(), 2);
+}

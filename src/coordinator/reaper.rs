@@ -28,6 +28,7 @@ const WAIT_MIN: Duration = Duration::from_millis(50);
 pub(super) enum Job {
     /// The metadata first: what it names must not go before it.
     Discard {
+        checkpoint: CheckpointId,
         directory: Location,
         files: Vec<Location>,
     },
@@ -51,6 +52,8 @@ struct Queue {
     /// Is there a task that carries jobs out?
     running: bool,
     failed: Vec<(Job, ErrorKind, String)>,
+    /// Discarded checkpoints whose metadata couldn't be deleted yet: what they may name has to stay as long.
+    undeleted: BTreeSet<CheckpointId>,
 }
 
 impl Reaper {
@@ -89,7 +92,10 @@ impl Reaper {
         {
             let mut queue = self.queue();
             let failed = std::mem::take(&mut queue.failed);
-            queue.waiting.extend(failed.into_iter().map(|(job, ..)| job));
+            // Before what is newer, which may have to wait for them.
+            for (job, ..) in failed.into_iter().rev() {
+                queue.waiting.push_front(job);
+            }
         }
         self.start(shared);
         self.wait_until(|queue| !queue.running).await;
@@ -134,13 +140,17 @@ impl Reaper {
 
     async fn carry_out(&self, shared: &Shared, job: Job) {
         let failed = match job {
-            Job::Discard { directory, files } => match self.delete_metadata(&directory).await {
+            Job::Discard { checkpoint, directory, files } => match self.delete_metadata(&directory).await {
                 Ok(()) => {
+                    self.queue().undeleted.remove(&checkpoint);
                     let failed = self.delete_files(shared, files).await;
                     self.remove_directory(&directory).await;
                     failed
                 }
-                Err(error) => Some((Job::Discard { directory, files }, error)),
+                Err(error) => {
+                    self.queue().undeleted.insert(checkpoint);
+                    Some((Job::Discard { checkpoint, directory, files }, error))
+                }
             },
             Job::Delete(files) => self.delete_files(shared, files).await,
             Job::Clean(checkpoints) => match self.clean(shared, &checkpoints).await {
@@ -153,6 +163,8 @@ impl Reaper {
             let mut queue = self.queue();
             if queue.failed.len() < FAILED_MAX {
                 queue.failed.push((job, error.kind(), error.one_line()));
+            } else if let Job::Discard { checkpoint, .. } = job {
+                queue.undeleted.remove(&checkpoint);
             }
         }
         self.progressed.notify_waiters();
@@ -180,6 +192,10 @@ impl Reaper {
                 tracing::error!(file = %file.name(), "a file to be deleted is named: left alone");
                 return None;
             }
+            if let Some(checkpoint) = self.may_be_named_by(file.name()) {
+                let message = format!("{} stays as long as the metadata of checkpoint {checkpoint} does", file.name());
+                return Some((file, Error::new(ErrorKind::Store, message)));
+            }
             self.delete(&file).await.err().map(|error| (file, error))
         });
         let failed: Vec<(Location, Error)> =
@@ -190,6 +206,12 @@ impl Reaper {
             first = first.or(Some(error));
         }
         first.map(|error| (Job::Delete(left), error))
+    }
+
+    /// A discarded checkpoint whose metadata is there still, and may name the file: it isn't older than that.
+    fn may_be_named_by(&self, file: &FlinkPath) -> Option<CheckpointId> {
+        let written_for = PhysicalFileName::of(file).map_or(CheckpointId(0), |name| name.checkpoint);
+        self.queue().undeleted.range(written_for..).next().copied()
     }
 
     async fn delete(&self, file: &Location) -> Result<()> {
@@ -300,7 +322,7 @@ fn job(shared: &Shared, effect: Effect) -> Option<Job> {
         Effect::Discard { checkpoint, files } => {
             let directory = shared.completed_at(checkpoint).ok()?;
             shared.books().elsewhere.remove(&checkpoint);
-            Some(Job::Discard { directory, files: locate(files) })
+            Some(Job::Discard { checkpoint, directory, files: locate(files) })
         }
         Effect::Delete(files) => Some(Job::Delete(locate(files))),
         Effect::Clean(checkpoints) => Some(Job::Clean(checkpoints)),
