@@ -265,8 +265,10 @@ async fn put(metadata: &Location, bytes: &Bytes) -> Outcome {
                 return Outcome::NotWritten(Error::new(ErrorKind::Conflict, message));
             }
             (ErrorKind::Store | ErrorKind::Conflict, _) if attempt < ATTEMPTS_MAX => {}
-            // A put that the store refused outright comes to nothing.
-            (ErrorKind::Invalid | ErrorKind::Unsupported, Err(look)) if look.kind() == ErrorKind::NotFound => {
+            // A put that the store refused outright comes to nothing; an earlier try may still.
+            (ErrorKind::Invalid | ErrorKind::Unsupported, Err(look))
+                if attempt == 1 && look.kind() == ErrorKind::NotFound =>
+            {
                 return Outcome::NotWritten(error);
             }
             _ => return Outcome::Unknown(error),

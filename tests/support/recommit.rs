@@ -61,7 +61,9 @@ pub async fn recommit(data: &Path, source: &Path, to: &Path, inline: &str) -> Fl
         }
         let entries = match &operator.subtasks {
             OperatorSubtasks::FullyFinished => {
-                spec.subtasks().for_each(|subtask| drop(coordinator.finished(id, subtask).unwrap()));
+                for subtask in spec.subtasks() {
+                    coordinator.finished(id, subtask).unwrap();
+                }
                 continue;
             }
             OperatorSubtasks::Reported(entries) => entries,
@@ -70,7 +72,9 @@ pub async fn recommit(data: &Path, source: &Path, to: &Path, inline: &str) -> Fl
             let entry = entries.iter().find(|entry| entry.index == subtask.index);
             let Some(mut state) = entry.and_then(|entry| entry.state.clone()) else {
                 match entry {
-                    Some(_) => drop(coordinator.finished(id, subtask).unwrap()),
+                    Some(_) => {
+                        coordinator.finished(id, subtask).unwrap();
+                    }
                     None => {
                         let none = Acknowledgement { checkpoint: id, subtask, state: None, sealed: Vec::new() };
                         coordinator.acknowledge(none).unwrap();
