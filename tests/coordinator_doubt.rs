@@ -144,6 +144,20 @@ async fn what_another_coordinator_has_committed_stays() {
     first.check(CheckpointId(1)).await;
 }
 
+/// Nor does it go at the loser's end, which clears away what nobody names that it knows of.
+#[tokio::test(start_paused = true)]
+async fn what_another_coordinator_has_committed_outlives_this_ones_end() {
+    let store = RuleStore::default();
+    let first = Live::new(Arc::new(store.clone()), 1, settings());
+    let tokens = live::tokens();
+    let others: drystone::write::Tokens = Arc::new(move || tokens() + (1 << 32));
+    let second = Live::with_tokens(Arc::new(store.clone()), 1, settings(), others);
+    first.round(&mut [BTreeMap::new()]).await.unwrap();
+    second.round(&mut [BTreeMap::new()]).await.unwrap_err();
+    second.coordinator.dispose(JobEnd::Finished).await.unwrap();
+    first.check(CheckpointId(1)).await;
+}
+
 /// Of two in doubt, one that was given up while somebody was about to put it again.
 #[tokio::test(start_paused = true)]
 async fn what_one_gives_up_another_does_not_put_again() {

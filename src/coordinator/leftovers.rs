@@ -37,33 +37,49 @@ impl Coordinator {
     /// Cancel safe.
     pub async fn remove_leftovers(&self) -> Result<Leftovers> {
         self.settle().await?;
-        let before = self.shared.known();
-        let listed = self.shared.directory.root().list().await?;
-        let known: BTreeSet<CheckpointId> = before.union(&self.shared.known()).copied().collect();
-        for file in &listed {
-            self.shared.refuse_unknown(&file.path, &known)?;
-        }
-        // After the listing: what is named or begun meanwhile isn't in it, or is found to be so here.
-        let dead = self.shared.dead(listed.into_iter().map(|file| (file.path, file.size)));
-        let partials = self.shared.directory.root().list_partials().await?;
-        let partials = self.shared.dead(partials.into_iter().map(|path| (path, 0)));
-
-        let left = Leftovers { files: (dead.len() + partials.len()) as u64, bytes: dead.values().sum() };
-        metrics::orphans_found(left.files);
-        let files: Result<Vec<Location>> = dead.keys().map(|path| self.shared.stores.locate(path)).collect();
-        let failed = self.shared.reaper.delete_all(&self.shared, files?).await;
-        for partial in partials.keys() {
-            self.shared.directory.root().delete_partial(partial).await?;
-        }
-        if let Some((_, error)) = failed {
-            return Err(error.context("removing leftovers"));
-        }
-        self.shared.remove_emptied(dead.keys().chain(partials.keys())).await?;
-        Ok(left)
+        self.shared.remove_dead().await
     }
 }
 
 impl Shared {
+    /// As [`remove_leftovers`](Coordinator::remove_leftovers), for a job whose checkpoints are all gone; then its empty
+    /// directories, too. Where somebody else has a checkpoint, what that names isn't known, and all stays.
+    pub(super) async fn clear(&self) -> Result<()> {
+        match self.remove_dead().await {
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                tracing::warn!(error = error.one_line(), "the job's leftovers stay");
+            }
+            removed => drop(removed?),
+        }
+        self.directory.root().remove_empty_dirs().await.map(drop)
+    }
+
+    async fn remove_dead(&self) -> Result<Leftovers> {
+        let before = self.known();
+        let root = self.directory.root();
+        let listed = root.list().await?;
+        let known: BTreeSet<CheckpointId> = before.union(&self.known()).copied().collect();
+        for file in &listed {
+            self.refuse_unknown(&file.path, &known)?;
+        }
+        // After the listing: what is named or begun meanwhile isn't in it, or is found to be so here.
+        let dead = self.dead(listed.into_iter().map(|file| (file.path, file.size)));
+        let partials = self.dead(root.list_partials().await?.into_iter().map(|path| (path, 0)));
+
+        let left = Leftovers { files: (dead.len() + partials.len()) as u64, bytes: dead.values().sum() };
+        metrics::orphans_found(left.files);
+        let files: Result<Vec<Location>> = dead.keys().map(|path| self.stores.locate(path)).collect();
+        let failed = self.reaper.delete_all(self, files?).await;
+        for partial in partials.keys() {
+            root.delete_partial(partial).await?;
+        }
+        if let Some((_, error)) = failed {
+            return Err(error.context("removing leftovers"));
+        }
+        self.remove_emptied(dead.keys().chain(partials.keys())).await?;
+        Ok(left)
+    }
+
     fn known(&self) -> BTreeSet<CheckpointId> {
         let books = self.books();
         books.ledger.completed().chain(books.ledger.pending()).collect()

@@ -296,7 +296,8 @@ impl Coordinator {
     }
 
     /// The job is over: its pending checkpoints are aborted, and the completed ones discarded if the retention says so.
-    /// Then nothing of the job is left but what its tasks own.
+    /// Then nothing of the job is left but what its tasks own. Where there is a checkpoint that this coordinator doesn't
+    /// know, what no checkpoint of its own names stays, too.
     ///
     /// To be called when the workers have stopped. Waits for the deletes.
     ///

@@ -328,30 +328,3 @@ fn job(shared: &Shared, effect: Effect) -> Option<Job> {
         Effect::Clean(checkpoints) => Some(Job::Clean(checkpoints)),
     }
 }
-
-impl Shared {
-    /// Deletes what is left of a job whose checkpoints are all gone: files that say by their names that they are
-    /// Drystone's, wherever checkpoints lie, and empty directories.
-    pub(super) async fn clear(&self) -> Result<()> {
-        let root = self.directory.root();
-        let own = root.list_dir().await?.directories.into_iter().filter(|path| {
-            let name = path.file_name().unwrap_or_default();
-            name == names::SHARED || names::parse_checkpoint_directory(name).is_some()
-        });
-        for directory in own {
-            let directory = self.stores.locate(&directory)?;
-            let found = directory.list_dir().await?.files;
-            if found.iter().any(|file| file.path.file_name() == Some(names::METADATA)) {
-                continue;
-            }
-            let is_ours = |path: &FlinkPath| PhysicalFileName::of(path).is_some_and(|name| name.attempt <= self.epoch);
-            for file in found.into_iter().filter(|file| is_ours(&file.path) && !self.books().names(&file.path)) {
-                self.stores.locate(&file.path)?.delete().await?;
-            }
-            for partial in directory.list_partials().await?.iter().filter(|path| is_ours(path)) {
-                directory.delete_partial(partial).await?;
-            }
-        }
-        root.remove_empty_dirs().await.map(drop)
-    }
-}
