@@ -101,15 +101,11 @@ impl Books {
     }
 
     /// A completed checkpoint's directory.
-    pub(super) fn location_of(&self, checkpoint: CheckpointId, directory: &JobDirectory) -> Result<Location> {
-        match self.elsewhere.get(&checkpoint) {
-            Some(location) => Ok(location.clone()),
-            None => directory.checkpoint(checkpoint),
-        }
-    }
-
     pub(super) fn path_of(&self, checkpoint: CheckpointId, directory: &JobDirectory) -> Result<FlinkPath> {
-        Ok(self.location_of(checkpoint, directory)?.name().clone())
+        match self.elsewhere.get(&checkpoint) {
+            Some(location) => Ok(location.name().clone()),
+            None => Ok(directory.checkpoint(checkpoint)?.name().clone()),
+        }
     }
 
     /// The text that the ledger knows a file by.
@@ -190,7 +186,7 @@ impl Books {
 
     /// A checkpoint has completed. What it names of a file at the old place, though it was triggered after the copying,
     /// wasn't copied, or its copy is gone since another checkpoint had no use of it.
-    pub(super) fn stays_in(&mut self, checkpoint: CheckpointId) {
+    fn stays_in(&mut self, checkpoint: CheckpointId) {
         if self.left.values().any(|&since| since <= checkpoint) {
             let named = self.ledger.files_of(checkpoint);
             self.left.retain(|file, &mut since| since > checkpoint || !named.contains_key(file));

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use tracing::Instrument;
 
 use super::books::Draft;
-use super::{Coordinator, Shared, assemble};
+use super::{Coordinator, assemble};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{NamedFile, Trailer, encode};
 use crate::handle::JavaString;
 use crate::id::CheckpointId;
-use crate::ledger::Effect;
+use crate::ledger::{Effect, Ledger};
 use crate::metrics;
 use crate::read::METADATA_BYTES_MAX;
 use crate::store::{FlinkPath, Location, names};
@@ -221,10 +221,7 @@ impl Coordinator {
             match commit.is_there().await {
                 Ok(true) => decided = decided.and(self.publish_resolved(checkpoint)),
                 Ok(false) => {
-                    let error = Error::new(ErrorKind::Store, "its metadata was never written");
-                    // Not within the macro, which does nothing where nobody listens.
-                    let error = self.fail(checkpoint, error);
-                    tracing::warn!(error = error.one_line(), "a commit in doubt is given up");
+                    drop(self.fail(checkpoint, Error::new(ErrorKind::Store, "its metadata was never written")));
                 }
                 Err(error) => decided = decided.and(Err(error)),
             }
@@ -280,7 +277,7 @@ async fn put(metadata: &Location, bytes: &Bytes) -> Outcome {
 }
 
 /// The files that a checkpoint names, with their lengths, for its trailer.
-fn named_files(ledger: &crate::ledger::Ledger, checkpoint: CheckpointId) -> Result<Vec<NamedFile>> {
+fn named_files(ledger: &Ledger, checkpoint: CheckpointId) -> Result<Vec<NamedFile>> {
     let files = ledger.files_of(checkpoint).into_iter();
     files.map(|(path, size): (Arc<str>, u64)| Ok(NamedFile { path: text(&path)?, size })).collect()
 }
@@ -295,11 +292,4 @@ fn text(text: &str) -> Result<JavaString> {
 
 fn ids(effects: &[Effect], id: impl Fn(&Effect) -> Option<CheckpointId>) -> Vec<CheckpointId> {
     effects.iter().filter_map(id).collect()
-}
-
-impl Shared {
-    /// The directory of a completed checkpoint, wherever it lies.
-    pub(super) fn completed_at(&self, checkpoint: CheckpointId) -> Result<Location> {
-        self.books().location_of(checkpoint, &self.directory)
-    }
 }

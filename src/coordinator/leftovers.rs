@@ -86,7 +86,7 @@ impl Shared {
     }
 
     fn refuse_unknown(&self, path: &FlinkPath, known: &BTreeSet<CheckpointId>) -> Result<()> {
-        match self.checkpoint_of(path) {
+        match self.directory.checkpoint_of(path) {
             Some(id) if path.file_name() == Some(names::METADATA) && !known.contains(&id) => {
                 let message = format!("{path}: this coordinator doesn't know the checkpoint: recover the job first");
                 Err(Error::new(ErrorKind::Conflict, message))
@@ -95,19 +95,12 @@ impl Shared {
         }
     }
 
-    /// The checkpoint whose own directory a file lies right in.
-    fn checkpoint_of(&self, path: &FlinkPath) -> Option<CheckpointId> {
-        let parent = path.parent()?;
-        let in_root = parent.parent().as_ref() == Some(self.directory.root().name());
-        names::parse_checkpoint_directory(parent.file_name()?).filter(|_| in_root)
-    }
-
     /// Those of these files that nothing names, and nothing will.
     fn dead(&self, files: impl Iterator<Item = (FlinkPath, u64)>) -> BTreeMap<FlinkPath, u64> {
         let books = self.books();
         let is_dead = |path: &FlinkPath| {
-            let in_place =
-                self.checkpoint_of(path).is_some() || path.parent().as_ref() == Some(self.directory.shared().name());
+            let is_shared = || path.parent().as_ref() == Some(self.directory.shared().name());
+            let in_place = self.directory.checkpoint_of(path).is_some() || is_shared();
             let name = PhysicalFileName::of(path).filter(|_| in_place);
             let is_over = name.is_some_and(|name| match name.attempt.cmp(&self.epoch) {
                 std::cmp::Ordering::Less => true,
@@ -125,7 +118,7 @@ impl Shared {
 
     /// On local disks: the directories of checkpoints that held nothing else.
     async fn remove_emptied<'a>(&self, removed: impl Iterator<Item = &'a FlinkPath>) -> Result<()> {
-        let emptied: BTreeSet<CheckpointId> = removed.filter_map(|path| self.checkpoint_of(path)).collect();
+        let emptied: BTreeSet<CheckpointId> = removed.filter_map(|path| self.directory.checkpoint_of(path)).collect();
         for &checkpoint in emptied.difference(&self.known()) {
             self.reaper.remove_directory(&self.directory.checkpoint(checkpoint)?).await;
         }

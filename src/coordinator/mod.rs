@@ -289,7 +289,8 @@ impl Coordinator {
     /// workers, since the next one can only name again what is still kept.
     ///
     /// # Errors
-    /// The first commit that is still in doubt; the others are decided. The first delete that still fails; a further call tries again. Cancel safe.
+    /// The first commit that is still in doubt; the others are decided. The first delete that still fails; a further call
+    /// tries again. Cancel safe.
     pub async fn settle(&self) -> Result<()> {
         self.resolve().await?;
         self.shared.reaper.settle(&self.shared).await

@@ -320,8 +320,8 @@ fn job(shared: &Shared, effect: Effect) -> Option<Job> {
     match effect {
         Effect::Aborted(_) => None,
         Effect::Discard { checkpoint, files } => {
-            let directory = shared.completed_at(checkpoint).ok()?;
-            shared.books().elsewhere.remove(&checkpoint);
+            let claimed = shared.books().elsewhere.remove(&checkpoint);
+            let directory = claimed.map_or_else(|| shared.directory.checkpoint(checkpoint), Ok).ok()?;
             Some(Job::Discard { checkpoint, directory, files: locate(files) })
         }
         Effect::Delete(files) => Some(Job::Delete(locate(files))),

@@ -78,13 +78,8 @@ pub(super) fn check_operators(operators: &[OperatorSpec], checkpoint: &Checkpoin
 
 /// The checkpoints with metadata, in order.
 fn checkpoints(directory: &JobDirectory, files: &BTreeMap<FlinkPath, u64>) -> BTreeMap<CheckpointId, FlinkPath> {
-    let of = |path: &FlinkPath| {
-        let parent = path.parent().filter(|_| path.file_name() == Some(names::METADATA))?;
-        let in_root = parent.parent().as_ref() == Some(directory.root().name());
-        let id = names::parse_checkpoint_directory(parent.file_name()?).filter(|_| in_root)?;
-        Some((id, parent))
-    };
-    files.keys().filter_map(of).collect()
+    let metadata = files.keys().filter(|path| path.file_name() == Some(names::METADATA));
+    metadata.filter_map(|path| Some((directory.checkpoint_of(path)?, path.parent()?))).collect()
 }
 
 impl Books {

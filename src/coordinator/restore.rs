@@ -33,7 +33,7 @@ impl Coordinator {
         if is_own && self.books().ledger.completed().any(|known| known == id) {
             return Ok(checkpoint);
         }
-        self.refuse_late(id)?;
+        refuse_late_number(self.books().ledger.next_checkpoint(), id)?;
         if mode == ClaimMode::NoClaim {
             self.books().ledger.start_after(id);
             return Ok(checkpoint);
@@ -47,17 +47,13 @@ impl Coordinator {
         let directory = &self.shared.directory;
         let owns = |path: &FlinkPath| owned && (directory.owns(path) || !directory.holds(path));
         books.adopt(id, owned, &state, owns, &lengths)?;
-        let foreign = state.files.iter().map(|file| &file.name).filter(|name| !self.shared.directory.holds(name));
+        let foreign = state.files.iter().map(|file| &file.name).filter(|name| !directory.holds(name));
         books.claimed.extend(parents(foreign.cloned()).into_keys());
         books.owns_claimed = owned;
         books.elsewhere.insert(id, checkpoint.directory.clone());
         books.report();
         tracing::debug!(checkpoint = %id, ?mode, "checkpoint restored");
         Ok(checkpoint)
-    }
-
-    fn refuse_late(&self, id: CheckpointId) -> Result<()> {
-        refuse_late_number(self.books().ledger.next_checkpoint(), id)
     }
 }
 

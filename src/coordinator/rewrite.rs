@@ -12,10 +12,11 @@ use super::books::SegmentPlace;
 use super::{Coordinator, Shared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::StreamHandle;
-use crate::id::{CheckpointId, Scope, Subtask};
+use crate::id::{CheckpointId, Scope};
 use crate::ledger::Named;
 use crate::metrics::{self, Rewriting};
-use crate::read::{Checkpoint, Content, State, StateStream, Wanted, fetches, plan};
+use crate::read::{Checkpoint, Content, State, Wanted, check_crc, fetches, plan};
+use crate::store::FlinkPath;
 use crate::store::names::WorkerName;
 use crate::write::{FileNaming, FilePool, Origin, Sealed, SegmentWriter, Written};
 
@@ -41,7 +42,8 @@ impl Coordinator {
     /// next trigger on these files aren't in the plan any more.
     ///
     /// For state backends that can't write a segment again: they name the old handle once more, whatever
-    /// [`reuse`](crate::worker::Snapshot::reuse) says of space, and the acknowledgement is made to name the copy. Two calls at a time do the same work twice.
+    /// [`reuse`](crate::worker::Snapshot::reuse) says of space, and the acknowledgement is made to name the copy. Two
+    /// calls at a time do the same work twice.
     ///
     /// # Errors
     /// `NotFound`, `Damaged`: a segment isn't there or isn't what it was. `Store`. Nothing has changed then.
@@ -63,22 +65,14 @@ impl Coordinator {
         };
         let _writing = Writing::new(&self.shared);
         let pool = FilePool::new(naming, self.shared.settings.write, self.shared.tokens.clone());
-        let copied = match self.copy(&pool, latest.checkpoint, &state, &chosen).await {
-            Ok(copied) => copied,
-            Err(error) => {
-                // The first error says more than one of the clean-up.
-                let _ = pool.abandon().await;
-                return Err(error);
-            }
-        };
-        match self.adopt_copies(&state, &chosen, copied) {
-            Ok(rewritten) => Ok(rewritten),
-            Err(error) => {
-                // The job has ended meanwhile, say.
-                let _ = pool.abandon().await;
-                Err(error)
-            }
+        let copied = self.copy(&pool, latest.checkpoint, &state, &chosen).await;
+        // Entering the copies fails where the job has ended meanwhile.
+        let rewritten = copied.and_then(|copied| self.adopt_copies(&state, &chosen, copied));
+        if rewritten.is_err() {
+            // The first error says more than one of the clean-up.
+            let _ = pool.abandon().await;
         }
+        rewritten
     }
 
     /// The segments to copy: of planned files, as far as the budget goes.
@@ -140,11 +134,14 @@ impl Coordinator {
                 let (index, stream) = (piece.wanted, stream_of(piece.wanted));
                 let mut writer = match writers.remove(&index) {
                     Some(writer) => writer,
-                    None => pool.segment(origin(checkpoint, stream), Some(wanted[index].length)).never_inline(),
+                    None => {
+                        let origin = Origin { checkpoint, subtask: stream.place.owner(), scope: Scope::Shared };
+                        pool.segment(origin, Some(wanted[index].length)).never_inline()
+                    }
                 };
                 writer.write(fetched.piece(bytes, number)).await?;
                 if piece.last {
-                    check(stream, &writer)?;
+                    check_crc(stream.id, writer.crc32c()).map_err(|e| e.context(&stream.place))?;
                     written[index] = writer.finish().await?;
                 } else {
                     writers.insert(index, writer);
@@ -172,7 +169,7 @@ impl Coordinator {
             let (Content::File(old), StreamHandle::Segment(new)) = (&state.streams[stream].content, &handle) else {
                 continue;
             };
-            let path = crate::store::FlinkPath::parse(&new.path.to_text())?;
+            let path = FlinkPath::parse(&new.path.to_text())?;
             let file = books.spell(&path);
             names.push(Named { file, offset: new.offset, length: new.size, scope: Scope::Shared, owned: true });
             let place: SegmentPlace = (books.spelling(&state.files[old.file].name), old.offset, old.length);
@@ -225,22 +222,4 @@ struct Chosen {
     bytes: u64,
     /// By their numbers in the state.
     files: Vec<usize>,
-}
-
-fn origin(checkpoint: CheckpointId, stream: &StateStream) -> Origin {
-    let place = &stream.place;
-    let subtask =
-        place.subtask.map(|index| Subtask { operator: place.operator, index, parallelism: place.parallelism });
-    Origin { checkpoint, subtask, scope: Scope::Shared }
-}
-
-fn check(stream: &StateStream, writer: &SegmentWriter) -> Result<()> {
-    match stream.id {
-        Some(id) if id.crc32c != writer.crc32c() => {
-            let (found, place) = (writer.crc32c(), &stream.place);
-            let message = format!("{place}: damaged bytes: CRC-32C is {found:08x}, the handle says {:08x}", id.crc32c);
-            Err(Error::new(ErrorKind::Damaged, message))
-        }
-        _ => Ok(()),
-    }
 }

@@ -77,6 +77,13 @@ impl Part {
     }
 }
 
+impl Place {
+    /// The subtask whose state it is; `None` for the operator's coordinator.
+    pub fn owner(&self) -> Option<Subtask> {
+        self.subtask.map(|index| Subtask { operator: self.operator, index, parallelism: self.parallelism })
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "operator {}", self.operator)?;

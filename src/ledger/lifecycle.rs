@@ -108,8 +108,7 @@ impl Ledger {
                     refuse(format!("waits for {count} subtasks, of which one is {} of {}", first.index, first.operator))
                 }
                 None => {
-                    let pending = pending.clone();
-                    page.state = State::Committing(pending);
+                    page.state = State::Committing(std::mem::take(pending));
                     Ok(())
                 }
             },
@@ -129,10 +128,10 @@ impl Ledger {
     /// `NotFound`, `Conflict`: no commit of it is under way.
     pub fn committed(&mut self, checkpoint: CheckpointId) -> Result<Vec<Effect>> {
         let page = self.page(checkpoint)?;
-        let State::Committing(pending) = &page.state else {
+        let State::Committing(pending) = &mut page.state else {
             return Err(Error::new(ErrorKind::Conflict, format!("checkpoint {checkpoint} is not being completed")));
         };
-        let planned = pending.planned.clone();
+        let planned = std::mem::take(&mut pending.planned);
         page.state = State::Completed { owned: true };
         self.measure_flow(checkpoint, &planned);
         // What was under way when these were aborted has landed by now; not so of those aborted below.
@@ -159,16 +158,10 @@ impl Ledger {
 
     /// The metadata is known not to exist, and never will. The checkpoint is aborted.
     pub fn commit_failed(&mut self, checkpoint: CheckpointId) -> Vec<Effect> {
-        match self.checkpoints.get_mut(&checkpoint) {
-            Some(page) => match &page.state {
-                State::Committing(pending) => {
-                    page.state = State::Pending(pending.clone());
-                    self.abort(checkpoint)
-                }
-                _ => Vec::new(),
-            },
-            None => Vec::new(),
-        }
+        let Some(page) = self.checkpoints.get_mut(&checkpoint) else { return Vec::new() };
+        let State::Committing(pending) = &mut page.state else { return Vec::new() };
+        page.state = State::Pending(std::mem::take(pending));
+        self.abort(checkpoint)
     }
 
     /// Declined, expired, or given up. Does nothing to one that has ended or whose commit has started.
@@ -213,6 +206,11 @@ impl Ledger {
         self.checkpoints.insert(checkpoint, Checkpoint { state: State::Completed { owned }, names });
         self.last = self.last.max(Some(checkpoint));
         Ok(())
+    }
+
+    /// Numbering goes on after this one, which isn't the job's own.
+    pub fn start_after(&mut self, checkpoint: CheckpointId) {
+        self.last = self.last.max(Some(checkpoint));
     }
 
     /// Segments were copied to new places in the background, to be named by the checkpoints to come.

@@ -113,7 +113,7 @@ enum State {
     },
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Pending {
     waiting_for: BTreeSet<Subtask>,
     acknowledged: BTreeSet<Subtask>,
@@ -146,44 +146,6 @@ impl Ledger {
             ended: None,
             flow: Flow::default(),
         }
-    }
-
-    /// The figures of what retained and pending checkpoints name; files not owned don't count (I7).
-    pub fn usage(&self) -> SpaceUsage {
-        self.registry.usage()
-    }
-
-    /// The same, counted again from the checkpoints' pages: for audits (I5).
-    pub fn recount(&self) -> SpaceUsage {
-        let pages = self.checkpoints.values().map(|page| &page.names);
-        self.registry.recount(pages.chain(self.copies.iter().map(|copies| &copies.names)).flatten().copied())
-    }
-
-    /// The newest completed checkpoint.
-    pub fn latest(&self) -> Option<CheckpointId> {
-        self.completed().next_back()
-    }
-
-    /// The completed checkpoints that are kept, in order.
-    pub fn completed(&self) -> impl DoubleEndedIterator<Item = CheckpointId> + '_ {
-        let completed = self.checkpoints.iter().filter(|(_, c)| matches!(c.state, State::Completed { .. }));
-        completed.map(|(&id, _)| id)
-    }
-
-    /// The checkpoints under way, in order.
-    pub fn pending(&self) -> impl DoubleEndedIterator<Item = CheckpointId> + '_ {
-        let pending = self.checkpoints.iter().filter(|(_, c)| !matches!(c.state, State::Completed { .. }));
-        pending.map(|(&id, _)| id)
-    }
-
-    /// Does some retained or pending checkpoint name a segment in this file?
-    pub fn names_file(&self, path: &str) -> bool {
-        self.registry.holds(path)
-    }
-
-    /// Bytes of the file by the books; `None` if nothing names it.
-    pub fn file_bytes(&self, path: &str) -> Option<u64> {
-        self.registry.bytes_of(path)
     }
 
     /// What the next checkpoint should write again. Changes nothing.

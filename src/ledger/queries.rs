@@ -1,12 +1,50 @@
-//! Questions about the books that change nothing, and where numbering goes on.
+//! Questions about the books: nothing here changes them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Ledger;
+use super::{Ledger, SpaceUsage, State};
 use crate::id::CheckpointId;
 
 impl Ledger {
+    /// The figures of what retained and pending checkpoints name; files not owned don't count (I7).
+    pub fn usage(&self) -> SpaceUsage {
+        self.registry.usage()
+    }
+
+    /// The same, counted again from the checkpoints' pages: for audits (I5).
+    pub fn recount(&self) -> SpaceUsage {
+        let pages = self.checkpoints.values().map(|page| &page.names);
+        self.registry.recount(pages.chain(self.copies.iter().map(|copies| &copies.names)).flatten().copied())
+    }
+
+    /// The newest completed checkpoint.
+    pub fn latest(&self) -> Option<CheckpointId> {
+        self.completed().next_back()
+    }
+
+    /// The completed checkpoints that are kept, in order.
+    pub fn completed(&self) -> impl DoubleEndedIterator<Item = CheckpointId> + '_ {
+        let completed = self.checkpoints.iter().filter(|(_, c)| matches!(c.state, State::Completed { .. }));
+        completed.map(|(&id, _)| id)
+    }
+
+    /// The checkpoints under way, in order.
+    pub fn pending(&self) -> impl DoubleEndedIterator<Item = CheckpointId> + '_ {
+        let pending = self.checkpoints.iter().filter(|(_, c)| !matches!(c.state, State::Completed { .. }));
+        pending.map(|(&id, _)| id)
+    }
+
+    /// Does some retained or pending checkpoint name a segment in this file?
+    pub fn names_file(&self, path: &str) -> bool {
+        self.registry.holds(path)
+    }
+
+    /// Bytes of the file by the books; `None` if nothing names it.
+    pub fn file_bytes(&self, path: &str) -> Option<u64> {
+        self.registry.bytes_of(path)
+    }
+
     /// The number after the last one that was triggered or found; 1 to begin with.
     pub fn next_checkpoint(&self) -> CheckpointId {
         CheckpointId(self.last.map_or(1, |last| last.0.saturating_add(1)))
@@ -15,11 +53,6 @@ impl Ledger {
     /// Does some retained or pending checkpoint, or a set of copies, name this segment?
     pub fn names_segment(&self, path: &str, offset: u64, length: u64) -> bool {
         self.registry.holds_range(path, offset, length)
-    }
-
-    /// Numbering goes on after this one, which isn't the job's own.
-    pub fn start_after(&mut self, checkpoint: CheckpointId) {
-        self.last = self.last.max(Some(checkpoint));
     }
 
     /// Has the job ended in a way that keeps no checkpoint?

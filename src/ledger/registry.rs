@@ -91,9 +91,12 @@ impl Registry {
         self.by_path.contains_key(path)
     }
 
+    fn file(&self, path: &str) -> Option<&File> {
+        self.files[*self.by_path.get(path)? as usize].as_ref()
+    }
+
     pub(super) fn holds_range(&self, path: &str, offset: u64, length: u64) -> bool {
-        let file = self.by_path.get(path).and_then(|&number| self.files[number as usize].as_ref());
-        file.is_some_and(|file| file.segments.contains_key(&(offset, length)))
+        self.file(path).is_some_and(|file| file.segments.contains_key(&(offset, length)))
     }
 
     pub(super) fn path_of(&self, number: u32) -> Option<String> {
@@ -101,13 +104,11 @@ impl Registry {
     }
 
     pub(super) fn bytes_of(&self, path: &str) -> Option<u64> {
-        let number = *self.by_path.get(path)?;
-        Some(self.files[number as usize].as_ref()?.bytes)
+        self.file(path).map(|file| file.bytes)
     }
 
     pub(super) fn is_measured(&self, path: &str) -> bool {
-        let file = self.by_path.get(path).and_then(|&number| self.files[number as usize].as_ref());
-        file.is_some_and(|file| file.is_measured)
+        self.file(path).is_some_and(|file| file.is_measured)
     }
 
     pub(super) fn holds_segment<'a>(&self, named: &'a Named, found: &mut Found<'a>) -> bool {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::state::{Content, StateStream};
-use super::stream::{check, wrong_length};
+use super::stream::{check_crc, wrong_length};
 use super::task::{StreamNumber, TaskRestore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::crc32c;
@@ -48,7 +48,7 @@ impl Lengths {
             return Err(wrong_length(wanted.length, file_bytes));
         }
         if wanted.length == 0 {
-            check(state.id, crc32c(&[]))?;
+            check_crc(state.id, crc32c(&[]))?;
         }
         Ok(wanted.length)
     }

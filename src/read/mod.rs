@@ -30,6 +30,7 @@ pub use plan::{Fetch, Piece, ReadLimits, Wanted, plan};
 pub use restore::Restore;
 pub use restored::{Restored, RestoredPart};
 pub use state::{Content, State, StateFile, StateStream};
+pub(crate) use stream::check_crc;
 pub use stream::{HandleStream, open_handle};
 pub use task::{
     ChannelRestore, Finished, KeyedRestore, KeyedState, OperatorRestore, Partition, StateRestore, StreamNumber,

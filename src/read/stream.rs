@@ -24,7 +24,7 @@ pub fn open_handle(files: &[StateFile], stream: &StateStream, limits: &ReadLimit
     let wanted = match &stream.content {
         Content::Placeholder => return stream::empty().boxed(),
         Content::Inline(inline) => {
-            let checked = check(stream.id, crc32c(&inline.bytes)).map(|()| inline.bytes.clone());
+            let checked = check_crc(stream.id, crc32c(&inline.bytes)).map(|()| inline.bytes.clone());
             return stream::once(std::future::ready(checked)).boxed();
         }
         Content::File(wanted) => *wanted,
@@ -68,7 +68,7 @@ async fn check_length(
     if whole && length != size {
         return Err(wrong_length(length, size));
     }
-    if length == 0 { check(id, crc32c(&[])) } else { Ok(()) }
+    if length == 0 { check_crc(id, crc32c(&[])) } else { Ok(()) }
 }
 
 fn read(
@@ -112,7 +112,7 @@ impl Reading {
         }
         self.crc.update(&bytes);
         if last {
-            check(self.id, self.crc.value())?;
+            check_crc(self.id, self.crc.value())?;
         }
         Ok(bytes)
     }
@@ -124,7 +124,7 @@ pub(crate) fn wrong_length(named: u64, actual: u64) -> Error {
 }
 
 /// Compares a checksum with the one that the handle carries, if it does.
-pub(super) fn check(id: Option<SegmentId>, crc32c: u32) -> Result<()> {
+pub(crate) fn check_crc(id: Option<SegmentId>, crc32c: u32) -> Result<()> {
     match id {
         Some(id) if id.crc32c != crc32c => Err(Error::new(
             ErrorKind::Damaged,

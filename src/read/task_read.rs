@@ -12,7 +12,7 @@ use super::lengths::{Lengths, describe};
 use super::part::{StreamPart, runs};
 use super::plan::{Wanted, plan};
 use super::state::{Content, StateFile};
-use super::stream::{check, wrong_length};
+use super::stream::{check_crc, wrong_length};
 use super::task::{StreamNumber, TaskRestore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::{Crc32c, crc32c};
@@ -102,7 +102,7 @@ impl TaskRead {
             let size = lengths.size_of(&stream.state).map_err(|e| e.context(&context))?;
             let parts = stream.take.parts(size).map_err(|e| e.context(&context))?;
             if let Content::Inline(inline) = &stream.state.content {
-                check(stream.state.id, crc32c(&inline.bytes)).map_err(|e| e.context(&context))?;
+                check_crc(stream.state.id, crc32c(&inline.bytes)).map_err(|e| e.context(&context))?;
             }
             let needed: u64 = parts.iter().map(|part| part.range.end - part.range.start).sum();
             let checked = match &stream.state.content {
@@ -246,7 +246,7 @@ impl Reading {
         }
         if self.ranges.is_empty() {
             if let Some((crc, id)) = &self.crc {
-                check(Some(*id), crc.value())?;
+                check_crc(Some(*id), crc.value())?;
             }
             ready.extend(self.held.take().map(|piece| RestoredPiece { last: true, ..piece }));
         }

@@ -12,8 +12,7 @@ use super::{Options, Phase, Progress, Source, rewrite};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::crc32c;
 use crate::handle::{JavaString, Part};
-use crate::id::Subtask;
-use crate::read::{Content, Fetched, State, StateStream, fetches, plan};
+use crate::read::{Content, Fetched, State, StateStream, check_crc, fetches, plan};
 use crate::store::names::WorkerName;
 use crate::write::{FileNaming, FilePool, Origin, SegmentWriter, Written};
 
@@ -94,10 +93,8 @@ fn units(source: &Source<'_>) -> Vec<Unit> {
 }
 
 fn origin(source: &Source<'_>, stream: &StateStream) -> Origin {
-    let place = &stream.place;
-    let subtask =
-        place.subtask.map(|index| Subtask { operator: place.operator, index, parallelism: place.parallelism });
-    Origin { checkpoint: source.checkpoint.decoded.metadata.checkpoint_id, subtask, scope: stream.scope }
+    let checkpoint = source.checkpoint.decoded.metadata.checkpoint_id;
+    Origin { checkpoint, subtask: stream.place.owner(), scope: stream.scope }
 }
 
 /// Writes every unit into the pool; the result has what became of each, and the CRC-32C of its bytes.
@@ -190,16 +187,13 @@ fn as_named<'a>(state: &State, units: &[Unit], owners: &[usize], fetched: &'a Fe
 /// The bytes must be those that the handles' own checksums are of, where they have one.
 pub(super) fn check(state: &State, streams: &[usize], crc32c: u32) -> Result<()> {
     for stream in streams.iter().map(|&s| &state.streams[s]) {
-        let Some(id) = stream.id.filter(|id| id.crc32c != crc32c) else { continue };
-        let (file, offset) = match &stream.content {
-            Content::File(wanted) => (state.files[wanted.file].location.real().to_string(), wanted.offset),
-            _ => ("inline".to_string(), 0),
-        };
-        let message = format!(
-            "{file} at offset {offset}, {}: damaged bytes: CRC-32C is {crc32c:08x}, the handle says {:08x}",
-            stream.place, id.crc32c
-        );
-        return Err(Error::new(ErrorKind::Damaged, message));
+        check_crc(stream.id, crc32c).map_err(|error| {
+            let (file, offset) = match &stream.content {
+                Content::File(wanted) => (state.files[wanted.file].location.real().to_string(), wanted.offset),
+                _ => ("inline".to_string(), 0),
+            };
+            error.context(format!("{file} at offset {offset}, {}", stream.place))
+        })?;
     }
     Ok(())
 }

@@ -34,6 +34,13 @@ impl JobDirectory {
         self.root.join(&names::checkpoint_directory(checkpoint))
     }
 
+    /// The checkpoint whose own directory a file lies right in.
+    pub fn checkpoint_of(&self, file: &FlinkPath) -> Option<CheckpointId> {
+        let parent = file.parent()?;
+        let in_root = parent.parent().as_ref() == Some(self.root.name());
+        names::parse_checkpoint_directory(parent.file_name()?).filter(|_| in_root)
+    }
+
     /// What several checkpoints may name.
     pub fn shared(&self) -> &Location {
         &self.shared
