@@ -29,6 +29,8 @@ pub enum ErrorKind {
     Invalid,
     /// Something is already where the result should go: choose another place.
     Conflict,
+    /// Somebody newer has taken over: stop.
+    Fenced,
     /// This build or this store can't do it.
     Unsupported,
     /// The store failed: try again, or see its own error. A write may have succeeded all the same.

@@ -98,6 +98,8 @@ impl OperatorSpec {
 /// [`to_bytes`](Acknowledgement::to_bytes).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acknowledgement {
+    /// The epoch of the trigger: of another coordinator's checkpoint of this number it says nothing.
+    pub epoch: u64,
     /// Which checkpoint.
     pub checkpoint: CheckpointId,
     /// Who says it.

@@ -24,6 +24,7 @@ fn all() -> Vec<Acknowledgement> {
             for operator in &decoded.metadata.operators {
                 let OperatorSubtasks::Reported(entries) = &operator.subtasks else { continue };
                 found.extend(entries.iter().map(|entry| Acknowledgement {
+                    epoch: u64::from(entry.index) + 7,
                     checkpoint: decoded.metadata.checkpoint_id,
                     subtask: Subtask { operator: operator.id, index: entry.index, parallelism: operator.parallelism },
                     state: entry.state.clone(),

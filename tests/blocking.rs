@@ -47,7 +47,7 @@ fn a_checkpoint_and_back_without_a_runtime() {
     assert_eq!(segment.position().unwrap(), 14);
     drop(segment);
     drop(snapshot);
-    worker.abort(given_up);
+    worker.abort(trigger.epoch, given_up);
     assert!(coordinator.abort(given_up));
 
     let checkpoint = coordinator.next_checkpoint();
@@ -63,10 +63,10 @@ fn a_checkpoint_and_back_without_a_runtime() {
     let handle = durable.handle(&written).unwrap().unwrap();
     assert_eq!(handle, provisional);
     let (state, sealed) = (Some(Box::new(keyed(handle))), durable.sealed().to_vec());
-    let acknowledgement = Acknowledgement { checkpoint, subtask, state, sealed };
+    let acknowledgement = Acknowledgement { epoch: trigger.epoch, checkpoint, subtask, state, sealed };
     assert_eq!(coordinator.acknowledge(acknowledgement).unwrap(), Acknowledged::Ready);
     let completed = coordinator.complete(checkpoint).unwrap();
-    worker.complete(checkpoint);
+    worker.complete(trigger.epoch, checkpoint);
     coordinator.settle().unwrap();
     worker.close().unwrap();
 
@@ -93,7 +93,7 @@ fn within_a_runtime_it_refuses_rather_than_block() {
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
         // And its own runtime can be let go here, too.
         let worker = storage.worker(JOB, "worker").unwrap();
-        worker.abort(drystone::id::CheckpointId(1));
+        worker.abort(1, drystone::id::CheckpointId(1));
         drop((worker, storage));
     });
 }

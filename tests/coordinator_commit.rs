@@ -72,7 +72,7 @@ async fn an_aborted_checkpoint_leaves_nothing_whatever_was_acknowledged() {
     let told = live.write(&trigger, 0, Scope::Exclusive, &[("a", b"first")]).await.unwrap();
     let untold = live.write(&trigger, 1, Scope::Shared, &[("b", b"second")]).await.unwrap();
     live.acknowledge(CheckpointId(1), 0, told).unwrap();
-    assert!(live.coordinator.decline(CheckpointId(1), live.subtask(1), "no room"));
+    assert!(live.coordinator.decline(live.coordinator.epoch(), CheckpointId(1), live.subtask(1), "no room"));
     assert!(!live.coordinator.abort(CheckpointId(1)), "it has ended");
     assert_eq!(live.acknowledge(CheckpointId(1), 1, untold).unwrap(), Acknowledged::Late);
     live.coordinator.settle().await.unwrap();

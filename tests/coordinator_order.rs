@@ -147,3 +147,22 @@ async fn a_late_acknowledgement_is_late_whatever_it_names() {
         assert_eq!(live.acknowledge(CheckpointId(1), 0, late).unwrap(), Acknowledged::Late);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn word_from_the_tasks_of_another_coordinator_changes_nothing() {
+    let mut live = Live::new(Arc::new(InMemory::new()), 1, settings());
+    live.round(&mut [BTreeMap::new()]).await.unwrap();
+    live.restart().await.unwrap();
+    let trigger = live.coordinator.trigger(CheckpointId(2)).unwrap();
+    let of = |epoch| {
+        let state = Some(Box::new(live::state(CheckpointId(2), 0, live::Chunks::default())));
+        let (checkpoint, subtask) = (trigger.checkpoint, live.subtask(0));
+        drystone::protocol::Acknowledgement { epoch, checkpoint, subtask, state, sealed: Vec::new() }
+    };
+    assert!(!live.coordinator.decline(trigger.epoch - 1, trigger.checkpoint, live.subtask(0), "no room"));
+    assert_eq!(live.coordinator.acknowledge(of(trigger.epoch - 1)).unwrap(), Acknowledged::Late);
+    let error = live.coordinator.acknowledge(of(trigger.epoch + 1)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+    assert_eq!(live.coordinator.acknowledge(of(trigger.epoch)).unwrap(), Acknowledged::Ready);
+    live.coordinator.complete(trigger.checkpoint).await.unwrap();
+}

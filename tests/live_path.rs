@@ -101,6 +101,7 @@ impl Job {
         };
         let state = SubtaskState { managed_keyed: Some(KeyedHandle::Incremental(keyed)), ..SubtaskState::default() };
         let acknowledgement = Acknowledgement {
+            epoch: trigger.epoch,
             checkpoint: trigger.checkpoint,
             subtask,
             state: Some(Box::new(state)),
@@ -123,8 +124,8 @@ impl Job {
         }
         let completed = self.coordinator.complete(checkpoint).await.unwrap();
         for worker in &self.workers {
-            worker.complete(checkpoint);
-            completed.subsumed.iter().for_each(|&subsumed| worker.subsume(subsumed));
+            worker.complete(self.coordinator.epoch(), checkpoint);
+            completed.subsumed.iter().for_each(|&subsumed| worker.subsume(self.coordinator.epoch(), subsumed));
         }
         checkpoint
     }

@@ -159,7 +159,7 @@ impl Job {
                 let before = self.databases.clone();
                 self.snapshots(&trigger, *after).await;
                 assert!(self.live.coordinator.abort(trigger.checkpoint));
-                self.worker.abort(trigger.checkpoint);
+                self.worker.abort(self.live.coordinator.epoch(), trigger.checkpoint);
                 // What an aborted checkpoint has is not to be named again.
                 self.databases = before;
             }
@@ -226,15 +226,18 @@ impl Job {
             let state = Some(Box::new(live::state_of(trigger.checkpoint, index, range, chunks)));
             let (checkpoint, subtask) = (trigger.checkpoint, self.live.subtask(index));
             let sealed = durable.sealed().to_vec();
-            self.live.coordinator.acknowledge(Acknowledgement { checkpoint, subtask, state, sealed }).unwrap();
+            self.live
+                .coordinator
+                .acknowledge(Acknowledgement { epoch: trigger.epoch, checkpoint, subtask, state, sealed })
+                .unwrap();
         }
     }
 
     async fn complete(&mut self, checkpoint: CheckpointId) {
         let completed = self.live.coordinator.complete(checkpoint).await.unwrap();
-        self.worker.complete(checkpoint);
-        completed.aborted.iter().for_each(|&id| self.worker.abort(id));
-        completed.subsumed.iter().for_each(|&id| self.worker.subsume(id));
+        self.worker.complete(self.live.coordinator.epoch(), checkpoint);
+        completed.aborted.iter().for_each(|&id| self.worker.abort(self.live.coordinator.epoch(), id));
+        completed.subsumed.iter().for_each(|&id| self.worker.subsume(self.live.coordinator.epoch(), id));
         let plain = self.databases.iter().map(|database| {
             let files = database.iter().filter(|(_, (bytes, _))| !bytes.is_empty());
             files.map(|(&file, (bytes, _))| (file, bytes.clone())).collect()

@@ -102,7 +102,7 @@ async fn an_aborted_checkpoint_takes_nothing_of_another() {
         }
         if number == 3 {
             job.abort(CheckpointId(3)).await;
-            job.worker.abort(CheckpointId(3));
+            job.worker.abort(job.coordinator.epoch(), CheckpointId(3));
         } else {
             job.complete(CheckpointId(number.into())).await;
             assert_eq!(job.counts(), (1, 2), "the older one's file has gone with it");

@@ -85,14 +85,14 @@ async fn a_file_goes_with_the_last_checkpoint_that_names_it() {
     let mut round = job.begin();
     round.keep(0, "a", a);
     assert_eq!(round.commit().await.0.subsumed, [CheckpointId(1)]);
-    job.worker.subsume(CheckpointId(1));
+    job.worker.subsume(job.coordinator.epoch(), CheckpointId(1));
     assert!(job.holds(a).await);
     assert_eq!(job.counts(), (1, 1));
     // The last one that names it ends; once more is once.
     job.begin().commit().await;
     assert!(!job.holds(a).await);
     for checkpoint in [1, 2, 2].map(CheckpointId) {
-        job.worker.subsume(checkpoint);
+        job.worker.subsume(job.coordinator.epoch(), checkpoint);
         assert!(!job.coordinator.abort(checkpoint));
     }
     assert_eq!(job.counts(), (0, 0));
@@ -278,7 +278,13 @@ async fn what_is_not_named_again_is_gone_for_good() {
         if checkpoint == 10 {
             job.coordinator.trigger(late).unwrap();
             let state = Some(Box::new(scenario::state(&job.spec, late, 0, dead, Handles::new())));
-            let dangling = Acknowledgement { checkpoint: late, subtask: job.subtask(0), state, sealed: Vec::new() };
+            let dangling = Acknowledgement {
+                epoch: job.coordinator.epoch(),
+                checkpoint: late,
+                subtask: job.subtask(0),
+                state,
+                sealed: Vec::new(),
+            };
             let error = job.coordinator.acknowledge(dangling).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Invalid);
             assert!(error.to_string().contains("no retained checkpoint names"), "{error}");

@@ -23,7 +23,8 @@ async fn a_subtask_without_state_names_nothing() {
     let checkpoint = job.coordinator.trigger(CheckpointId(1)).unwrap().checkpoint;
     for (index, state) in [None, Some(Box::default())].into_iter().enumerate() {
         let subtask = job.subtask(index);
-        let acknowledgement = Acknowledgement { checkpoint, subtask, state, sealed: Vec::new() };
+        let acknowledgement =
+            Acknowledgement { epoch: job.coordinator.epoch(), checkpoint, subtask, state, sealed: Vec::new() };
         job.coordinator.acknowledge(acknowledgement).unwrap();
     }
     let path = job.complete(checkpoint).await.path;

@@ -249,7 +249,7 @@ async fn weakness_04_what_lands_even_later_is_found() {
     let chunks = site.part(&trigger, 0, &mut databases[0]).await.unwrap();
     site.live.acknowledge(trigger.checkpoint, 0, chunks).unwrap();
     site.live.coordinator.complete(trigger.checkpoint).await.unwrap();
-    site.worker.complete(trigger.checkpoint);
+    site.worker.complete(trigger.epoch, trigger.checkpoint);
     site.store.obey();
     site.until_nothing_moves().await;
 

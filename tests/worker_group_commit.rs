@@ -23,7 +23,7 @@ use drystone::write::{WriteSettings, Written};
 use futures::FutureExt;
 use futures::future::join_all;
 use support::seeded::bytes_of;
-use support::working::{Working, packed, subtask, trigger, write};
+use support::working::{EPOCH, Working, packed, subtask, trigger, write};
 use tokio::time::Instant;
 
 /// Of `subtasks` registered ones, the first `finished` have each written a segment.
@@ -301,7 +301,7 @@ async fn twelve_writers_on_two_threads_all_get_their_bytes_back() {
         for task in join_all(tasks.collect::<Vec<_>>()).await {
             task.unwrap();
         }
-        working.worker.complete(CheckpointId(checkpoint));
+        working.worker.complete(EPOCH, CheckpointId(checkpoint));
     }
     for path in working.files().await.into_keys() {
         let below = path.strip_prefix("memory://job/a/task_0_1/").unwrap();

@@ -20,7 +20,7 @@ use drystone::write::{WriteSettings, Written};
 use futures::FutureExt;
 use proptest::prelude::*;
 use support::seeded::bytes_of;
-use support::working::{Working, packed, subtask, trigger, write};
+use support::working::{EPOCH, Working, packed, subtask, trigger, write};
 
 fn refused(worker: &Worker, trigger: &Trigger) -> String {
     let error = worker.begin(subtask(0), trigger).map(drop).unwrap_err();
@@ -42,7 +42,7 @@ async fn a_late_writer_is_told_and_leaves_nothing() {
         let mut waiting = pin!(ticket.seal());
         assert!(futures::poll!(&mut waiting).is_pending());
 
-        working.worker.abort(CheckpointId(5));
+        working.worker.abort(EPOCH, CheckpointId(5));
         let errors = [
             waiting.await.map(drop).unwrap_err(),
             writer.write(bytes_of(3, 10)).await.unwrap_err(),
@@ -75,7 +75,7 @@ async fn what_was_on_its_way_at_an_abort_arrives_and_nobody_waits_for_it() {
     Working::until_nothing_moves().await;
     let mut waiting = pin!(ticket.seal());
     assert!(futures::poll!(&mut waiting).is_pending());
-    working.worker.abort(CheckpointId(1));
+    working.worker.abort(EPOCH, CheckpointId(1));
     assert!(futures::poll!(&mut waiting).is_ready());
     let mut closing = pin!(working.worker.close());
     assert!(futures::poll!(&mut closing).is_pending(), "it waits for what is on its way");
@@ -92,17 +92,17 @@ async fn what_was_on_its_way_at_an_abort_arrives_and_nobody_waits_for_it() {
 async fn ends_before_the_beginning_count_and_the_first_of_several() {
     let worker = Working::new(packed()).worker;
     let ids: Vec<_> = (0..6).map(CheckpointId).collect();
-    worker.complete(ids[1]);
-    worker.abort(ids[1]);
-    worker.abort(ids[2]);
-    worker.complete(ids[2]);
-    worker.abort(ids[2]);
-    worker.subsume(ids[3]);
-    worker.abort(ids[3]);
-    worker.complete(ids[4]);
-    worker.complete(ids[4]);
-    worker.subsume(ids[4]);
-    worker.subsume(ids[4]);
+    worker.complete(EPOCH, ids[1]);
+    worker.abort(EPOCH, ids[1]);
+    worker.abort(EPOCH, ids[2]);
+    worker.complete(EPOCH, ids[2]);
+    worker.abort(EPOCH, ids[2]);
+    worker.subsume(EPOCH, ids[3]);
+    worker.abort(EPOCH, ids[3]);
+    worker.complete(EPOCH, ids[4]);
+    worker.complete(EPOCH, ids[4]);
+    worker.subsume(EPOCH, ids[4]);
+    worker.subsume(EPOCH, ids[4]);
     assert_eq!(refused(&worker, &trigger(1)), "checkpoint 1 has completed");
     assert_eq!(refused(&worker, &trigger(2)), "checkpoint 2 was aborted");
     assert_eq!(refused(&worker, &trigger(3)), "checkpoint 3 was subsumed");
@@ -125,7 +125,7 @@ async fn a_completed_checkpoint_holds_nothing() {
         write(&snapshot, Scope::Shared, bytes_of(1, 5_000)).await.unwrap();
         let durable = snapshot.seal().await.unwrap();
         write(&straggler, Scope::Shared, bytes_of(1, 5_000)).await.unwrap();
-        working.worker.complete(CheckpointId(checkpoint));
+        working.worker.complete(EPOCH, CheckpointId(checkpoint));
         assert_eq!(straggler.finish().seal().await.map(drop).unwrap_err().kind(), ErrorKind::Conflict);
         assert_eq!(working.worker.usage(), drystone::worker::WorkerUsage::default());
         assert_eq!(durable.sealed().len(), 1);
@@ -144,7 +144,7 @@ async fn lost_notifications_do_not_make_a_worker_hold_ever_more() {
     assert!(refused(&worker, &trigger(65)).contains("64 are under way"));
     // Another subtask may take part in one that runs.
     worker.begin(subtask(1), &trigger(1)).unwrap();
-    worker.subsume(CheckpointId(1));
+    worker.subsume(EPOCH, CheckpointId(1));
     worker.begin(subtask(0), &trigger(65)).unwrap();
 }
 
@@ -155,7 +155,7 @@ async fn a_completed_checkpoint_ends_older_ones_whose_end_was_lost() {
     let mut segment = old.segment(Scope::Shared, None);
     segment.write(bytes_of(1, 5_000)).await.unwrap();
     let newer = working.worker.begin(subtask(0), &trigger(6)).unwrap();
-    working.worker.complete(CheckpointId(5));
+    working.worker.complete(EPOCH, CheckpointId(5));
     assert_eq!(segment.finish().await.unwrap_err().kind(), ErrorKind::Conflict);
     assert_eq!(refused(&working.worker, &trigger(4)), "checkpoint 4 was aborted");
     assert_eq!(working.worker.usage().checkpoints, 1);
@@ -167,7 +167,7 @@ async fn an_abort_of_what_never_began_here_says_nothing_of_the_next_epoch() {
     let working = Working::new(packed());
     let of = |checkpoint: u64, epoch: u64| Trigger { epoch, ..trigger(checkpoint) };
     working.worker.begin(subtask(0), &of(4, 1)).map(drop).unwrap();
-    working.worker.abort(CheckpointId(5));
+    working.worker.abort(1, CheckpointId(5));
     assert_eq!(refused(&working.worker, &of(5, 1)), "checkpoint 5 was aborted");
     // The next coordinator doesn't know of 5, and takes the number again.
     working.worker.begin(subtask(0), &of(5, 2)).map(drop).unwrap();
@@ -179,7 +179,7 @@ async fn the_newest_epoch_counts() {
     let of_epoch = |checkpoint, epoch| Trigger { epoch, ..trigger(checkpoint) };
     let old = working.worker.begin(subtask(0), &of_epoch(7, 3)).unwrap();
     write(&old, Scope::Shared, bytes_of(1, 5_000)).await.unwrap();
-    working.worker.abort(CheckpointId(6));
+    working.worker.abort(EPOCH, CheckpointId(6));
     // A new coordinator starts again from an older checkpoint.
     let new = working.worker.begin(subtask(0), &of_epoch(5, 4)).unwrap();
     assert!(old.seal().await.map(drop).unwrap_err().to_string().contains("epoch before 4"));
@@ -189,8 +189,37 @@ async fn the_newest_epoch_counts() {
     write(&again, Scope::Shared, bytes_of(2, 5_000)).await.unwrap();
     let sealed = again.seal().await.unwrap();
     assert!(sealed.sealed()[0].path.contains("/ds1-a4-"), "{:?}", sealed.sealed());
-    working.worker.complete(CheckpointId(7));
+    working.worker.complete(4, CheckpointId(7));
     // What the old attempt at 7 may have left is not what was committed.
+    let next = working.worker.begin(subtask(0), &of_epoch(8, 4)).unwrap();
+    let segment = |attempt| shared_segment(&format!("{JOB}/shared/ds1-a{attempt}-ww-c7-n0-0000000000000001"));
+    assert_eq!(next.reuse(&segment(3)), Reuse::Rewrite(RewriteReason::NotCommitted));
+    assert_eq!(next.reuse(&segment(4)), Reuse::Keep);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_older_coordinator_says_of_a_number_that_the_newer_uses_counts_no_more() {
+    let working = Working::new(packed());
+    let of_epoch = |checkpoint, epoch| Trigger { epoch, ..trigger(checkpoint) };
+    let snapshot = working.worker.begin(subtask(0), &of_epoch(7, 4)).unwrap();
+    write(&snapshot, Scope::Shared, bytes_of(1, 5_000)).await.unwrap();
+    working.worker.abort(3, CheckpointId(7));
+    working.worker.complete(3, CheckpointId(8));
+    assert_eq!(working.worker.usage().checkpoints, 1);
+    snapshot.seal().await.unwrap();
+    working.worker.begin(subtask(0), &of_epoch(8, 4)).map(drop).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_word_of_a_newer_coordinator_gives_up_what_is_under_way() {
+    let working = Working::new(packed());
+    let of_epoch = |checkpoint, epoch| Trigger { epoch, ..trigger(checkpoint) };
+    let old = working.worker.begin(subtask(0), &of_epoch(7, 3)).unwrap();
+    write(&old, Scope::Shared, bytes_of(1, 5_000)).await.unwrap();
+    working.worker.complete(4, CheckpointId(7));
+    assert!(old.seal().await.map(drop).unwrap_err().to_string().contains("epoch before 4"));
+    assert!(refused(&working.worker, &of_epoch(8, 3)).contains("epoch 4 has begun"));
+    // What the newer one has completed isn't what was written here.
     let next = working.worker.begin(subtask(0), &of_epoch(8, 4)).unwrap();
     let segment = |attempt| shared_segment(&format!("{JOB}/shared/ds1-a{attempt}-ww-c7-n0-0000000000000001"));
     assert_eq!(next.reuse(&segment(3)), Reuse::Rewrite(RewriteReason::NotCommitted));
@@ -239,8 +268,8 @@ async fn what_may_be_reused() {
     let worker = Working::new(WorkerSettings::default()).worker;
     let name = |checkpoint: u64| format!("ds1-a3-ww-c{checkpoint}-n0-0000000000000001");
     let shared = |checkpoint: u64| shared_segment(&format!("{JOB}/shared/{}", name(checkpoint)));
-    worker.abort(CheckpointId(6));
-    worker.complete(CheckpointId(7));
+    worker.abort(EPOCH, CheckpointId(6));
+    worker.complete(EPOCH, CheckpointId(7));
     worker.begin(subtask(0), &trigger(8)).unwrap();
     let wasteful = format!("{JOB}/shared/wasteful");
     let mut trigger = trigger(9);
@@ -375,9 +404,9 @@ proptest! {
                         tickets.extend(finished.map(|(snapshot, segments)| (snapshot.finish(), segments)));
                     }
                     Step::GiveUp => drop(open.pop()),
-                    Step::Complete(id) => working.worker.complete(CheckpointId(id)),
-                    Step::Abort(id) => working.worker.abort(CheckpointId(id)),
-                    Step::Subsume(id) => working.worker.subsume(CheckpointId(id)),
+                    Step::Complete(id) => working.worker.complete(EPOCH, CheckpointId(id)),
+                    Step::Abort(id) => working.worker.abort(EPOCH, CheckpointId(id)),
+                    Step::Subsume(id) => working.worker.subsume(EPOCH, CheckpointId(id)),
                     Step::Forget(index) => working.worker.forget(subtask(index)),
                 }
             }

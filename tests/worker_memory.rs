@@ -17,7 +17,7 @@ use drystone::worker::{Snapshot, WorkerSettings};
 use drystone::write::WriteSettings;
 use futures::future::join_all;
 use support::seeded::bytes_of;
-use support::working::{Working, packed, subtask, trigger, write};
+use support::working::{EPOCH, Working, packed, subtask, trigger, write};
 
 const MIB: u64 = 1 << 20;
 
@@ -205,5 +205,5 @@ async fn no_more_files_talk_to_the_store_than_allowed() {
     join_all(tasks).await.into_iter().for_each(|task| task.unwrap());
     assert_eq!(working.watch.puts.in_flight_max.load(SeqCst), 3);
     assert_eq!(working.files().await.len(), 40);
-    (0..5).for_each(|checkpoint| working.worker.complete(CheckpointId(checkpoint)));
+    (0..5).for_each(|checkpoint| working.worker.complete(EPOCH, CheckpointId(checkpoint)));
 }

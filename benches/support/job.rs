@@ -86,8 +86,8 @@ impl Job {
         let completed = self.coordinator.complete(checkpoint).await.unwrap();
         phases.complete = started.elapsed();
         let started = Instant::now();
-        self.worker.complete(checkpoint);
-        completed.subsumed.iter().for_each(|subsumed| self.worker.subsume(*subsumed));
+        self.worker.complete(self.coordinator.epoch(), checkpoint);
+        completed.subsumed.iter().for_each(|subsumed| self.worker.subsume(self.coordinator.epoch(), *subsumed));
         self.coordinator.settle().await.unwrap();
         phases.settle = started.elapsed();
         (phases, completed)
@@ -138,6 +138,6 @@ impl Job {
         };
         let state = SubtaskState { managed_keyed: Some(KeyedHandle::Incremental(keyed)), ..SubtaskState::default() };
         let subtask: Subtask = self.spec.subtask(index as u32);
-        Acknowledgement { checkpoint, subtask, state: Some(Box::new(state)), sealed }
+        Acknowledgement { epoch: self.coordinator.epoch(), checkpoint, subtask, state: Some(Box::new(state)), sealed }
     }
 }

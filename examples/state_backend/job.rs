@@ -71,6 +71,7 @@ impl Task {
         let tables = self.tables.state(tables, &tables_durable, checkpoint)?;
         Ok([(self.counters_at, counters, counters_durable), (self.tables_at, tables, tables_durable)].map(
             |(subtask, state, durable)| Acknowledgement {
+                epoch: trigger.epoch,
                 checkpoint,
                 subtask,
                 state: Some(Box::new(state)),
@@ -109,8 +110,8 @@ impl Job {
             self.coordinator.acknowledge(acknowledgement)?;
         }
         let completed = self.coordinator.complete(checkpoint).await?;
-        self.worker.complete(checkpoint);
-        completed.subsumed.iter().for_each(|&older| self.worker.subsume(older));
+        self.worker.complete(self.coordinator.epoch(), checkpoint);
+        completed.subsumed.iter().for_each(|&older| self.worker.subsume(self.coordinator.epoch(), older));
         Ok(completed)
     }
 
@@ -118,8 +119,13 @@ impl Job {
     pub async fn declined_checkpoint(&mut self) -> Result<CheckpointId> {
         let checkpoint = self.coordinator.next_checkpoint();
         self.snapshots(checkpoint).await?;
-        self.coordinator.decline(checkpoint, self.tasks[0].counters_at, "the example says so");
-        self.worker.abort(checkpoint);
+        self.coordinator.decline(
+            self.coordinator.epoch(),
+            checkpoint,
+            self.tasks[0].counters_at,
+            "the example says so",
+        );
+        self.worker.abort(self.coordinator.epoch(), checkpoint);
         Ok(checkpoint)
     }
 
@@ -128,7 +134,7 @@ impl Job {
         let written = try_join_all(self.tasks.iter_mut().map(|task| task.snapshot(&self.worker, &trigger))).await;
         if written.is_err() {
             self.coordinator.abort(checkpoint);
-            self.worker.abort(checkpoint);
+            self.worker.abort(self.coordinator.epoch(), checkpoint);
         }
         written
     }

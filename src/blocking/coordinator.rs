@@ -71,8 +71,8 @@ impl Coordinator {
     }
 
     /// As [`coordinator::Coordinator::decline`].
-    pub fn decline(&self, checkpoint: CheckpointId, subtask: Subtask, reason: &str) -> bool {
-        self.waiter.enter(|| self.inner.decline(checkpoint, subtask, reason))
+    pub fn decline(&self, epoch: u64, checkpoint: CheckpointId, subtask: Subtask, reason: &str) -> bool {
+        self.waiter.enter(|| self.inner.decline(epoch, checkpoint, subtask, reason))
     }
 
     /// As [`coordinator::Coordinator::expire`].

@@ -29,7 +29,7 @@
 //! let sealed = durable.sealed().to_vec();
 //! coordinator.acknowledge(Acknowledgement { checkpoint, subtask: operator.subtask(0), state: None, sealed })?;
 //! let completed = coordinator.complete(checkpoint)?;
-//! worker.complete(checkpoint);
+//! worker.complete(trigger.epoch, checkpoint);
 //! # assert_eq!(completed.checkpoint, checkpoint);
 //! # Ok::<(), drystone::Error>(())
 //! ```

@@ -38,18 +38,18 @@ impl Worker {
     }
 
     /// As [`worker::Worker::complete`].
-    pub fn complete(&self, checkpoint: CheckpointId) {
-        self.waiter.enter(|| self.inner.complete(checkpoint));
+    pub fn complete(&self, epoch: u64, checkpoint: CheckpointId) {
+        self.waiter.enter(|| self.inner.complete(epoch, checkpoint));
     }
 
     /// As [`worker::Worker::abort`].
-    pub fn abort(&self, checkpoint: CheckpointId) {
-        self.waiter.enter(|| self.inner.abort(checkpoint));
+    pub fn abort(&self, epoch: u64, checkpoint: CheckpointId) {
+        self.waiter.enter(|| self.inner.abort(epoch, checkpoint));
     }
 
     /// As [`worker::Worker::subsume`].
-    pub fn subsume(&self, checkpoint: CheckpointId) {
-        self.waiter.enter(|| self.inner.subsume(checkpoint));
+    pub fn subsume(&self, epoch: u64, checkpoint: CheckpointId) {
+        self.waiter.enter(|| self.inner.subsume(epoch, checkpoint));
     }
 
     /// As [`worker::Worker::seal`].

@@ -14,6 +14,7 @@ mod recover;
 mod restore;
 mod rewrite;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -148,9 +149,21 @@ impl Coordinator {
     /// # Errors
     /// `NotFound`: there was no such checkpoint. `Invalid`: there is no such subtask, or a handle names what it can't:
     /// a path outside the job's directory that was never claimed, or a segment that is neither new nor named by a
-    /// retained checkpoint. Decline or retry; nothing has changed.
+    /// retained checkpoint. Decline or retry; nothing has changed. `Fenced`: it is of a later epoch than this
+    /// coordinator, which has a successor; one of an earlier epoch is late.
     pub fn acknowledge(&self, acknowledgement: Acknowledgement) -> Result<Acknowledged> {
-        let Acknowledgement { checkpoint, subtask, state, sealed } = acknowledgement;
+        let Acknowledgement { epoch, checkpoint, subtask, state, sealed } = acknowledgement;
+        match epoch.cmp(&self.shared.epoch) {
+            Ordering::Equal => {}
+            Ordering::Less => return Ok(Acknowledged::Late),
+            Ordering::Greater => {
+                let message = format!(
+                    "checkpoint {checkpoint} of epoch {epoch} is acknowledged to a coordinator of epoch {}, which is over",
+                    self.shared.epoch
+                );
+                return Err(Error::new(ErrorKind::Fenced, message));
+            }
+        }
         let mut guard = self.books();
         let books = &mut *guard;
         // Else a late one would leave its files' spellings behind.
@@ -219,10 +232,11 @@ impl Coordinator {
         Ok(())
     }
 
-    /// A subtask can't do its part: the checkpoint is aborted. Does nothing to one that has ended or is being
-    /// completed. True if it was aborted by this.
-    pub fn decline(&self, checkpoint: CheckpointId, subtask: Subtask, reason: &str) -> bool {
-        let aborted = self.abort(checkpoint);
+    /// A subtask can't do its part of the checkpoint that was triggered with this epoch: it is aborted. Does nothing to
+    /// one that has ended or is being completed, nor to another coordinator's of this number. True if it was aborted by
+    /// this.
+    pub fn decline(&self, epoch: u64, checkpoint: CheckpointId, subtask: Subtask, reason: &str) -> bool {
+        let aborted = epoch == self.shared.epoch && self.abort(checkpoint);
         let (index, operator) = (subtask.index, subtask.operator);
         tracing::info!(%checkpoint, %operator, subtask = index, reason, aborted, "checkpoint declined");
         aborted

@@ -12,7 +12,7 @@ use crate::handle::{CheckpointMetadata, JavaString, Operator, OperatorSubtasks, 
 use crate::id::Subtask;
 use crate::protocol::{Acknowledgement, SealedSize};
 
-const SEAL: Seal = Seal { name: "acknowledgement", magic: u32::from_be_bytes(*b"DSak"), version: 1 };
+const SEAL: Seal = Seal { name: "acknowledgement", magic: u32::from_be_bytes(*b"DSak"), version: 2 };
 /// The newest, which can hold every kind of handle.
 const METADATA_VERSION: u32 = 6;
 const SEALED_BYTES_MIN: usize = 2 + 8;
@@ -27,7 +27,7 @@ impl Acknowledgement {
     /// use drystone::id::{CheckpointId, OperatorId, Subtask};
     /// use drystone::protocol::Acknowledgement;
     /// let subtask = Subtask { operator: OperatorId([1; 16]), index: 2, parallelism: 4 };
-    /// let done = Acknowledgement { checkpoint: CheckpointId(7), subtask, state: None, sealed: vec![] };
+    /// let done = Acknowledgement { epoch: 1, checkpoint: CheckpointId(7), subtask, state: None, sealed: vec![] };
     /// assert_eq!(Acknowledgement::from_bytes(done.to_bytes()?)?, done);
     /// # Ok::<(), drystone::FormatError>(())
     /// ```
@@ -52,6 +52,7 @@ impl Acknowledgement {
         };
         let encoded = encode(&metadata)?;
         let mut output = Output::with_capacity(encoded.bytes.len() + self.sealed.len() * 200 + 64);
+        output.u64(self.epoch);
         output.u31("subtask", index)?;
         output.block("state", &encoded.bytes)?;
         output.count("sealed files", self.sealed.len())?;
@@ -77,6 +78,7 @@ impl Acknowledgement {
             let (at, problem) = SEAL.mismatch(0, bytes.len(), checksum, expected);
             return Err(input.error_at(at, "checksum", problem));
         }
+        let epoch = input.u64("epoch")?;
         let index = input.u31("subtask")?;
         let metadata = decode(input.block("state")?).within("state")?.metadata;
         let sealed = input.list("sealed files", SEALED_BYTES_MIN, |input| {
@@ -96,6 +98,6 @@ impl Acknowledgement {
             OperatorSubtasks::FullyFinished => &[],
         };
         let state = entries.iter().find(|entry| entry.index == index).and_then(|entry| entry.state.clone());
-        Ok(Self { checkpoint: metadata.checkpoint_id, subtask, state, sealed })
+        Ok(Self { epoch, checkpoint: metadata.checkpoint_id, subtask, state, sealed })
     }
 }

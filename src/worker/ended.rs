@@ -26,7 +26,7 @@ pub(super) struct Ended {
 #[derive(Debug)]
 struct Known {
     end: End,
-    /// `None` if it hadn't begun here, so that nobody said of which epoch it was.
+    /// Whose it was; `None` if nobody said.
     epoch: Option<u64>,
 }
 
@@ -38,6 +38,12 @@ impl End {
             End::Aborted => format!("checkpoint {checkpoint} was aborted"),
             End::Subsumed => format!("checkpoint {checkpoint} was subsumed"),
         }
+    }
+
+    /// Whose checkpoint it is of which the coordinator of this epoch says so. One that completes or aborts is its own; what
+    /// it replaces may be an earlier one's, unless it has begun here.
+    pub(super) fn attempt(self, epoch: u64, has_begun: bool) -> Option<u64> {
+        (has_begun || self != End::Subsumed).then_some(epoch)
     }
 }
 

@@ -62,7 +62,7 @@ const RUNNING_MAX: usize = 64;
 /// assert_eq!(handle.size(), Some(50_000));
 /// assert_eq!(durable.sealed().len(), 1);
 /// // The handle goes to the coordinator; when that has committed:
-/// worker.complete(CheckpointId(1));
+/// worker.complete(trigger.epoch, CheckpointId(1));
 /// # Ok::<(), drystone::Error>(())
 /// # }).unwrap();
 /// ```
@@ -175,31 +175,31 @@ impl Worker {
             };
             (running, superseded)
         };
-        for running in superseded {
-            running.abort(&format!("checkpoint {} is of an epoch before {}", running.checkpoint, trigger.epoch));
-        }
+        give_up(superseded, trigger.epoch);
         Ok(Snapshot::new(self.clone(), running?, subtask))
     }
 
-    /// The checkpoint is committed. What it hasn't sealed nobody has named; it is dropped. So is what is older and under
-    /// way, of which the coordinator has no use any more, and whose end may have been lost.
+    /// The checkpoint is committed, says the coordinator of this epoch. What it hasn't sealed nobody has named; it is
+    /// dropped. So is what is older and under way, of which the coordinator has no use any more, and whose end may have
+    /// been lost.
     ///
     /// Idempotent, and legal in any order, as are [`abort`](Self::abort) and [`subsume`](Self::subsume): of several ends
-    /// the first counts.
-    pub fn complete(&self, checkpoint: CheckpointId) {
-        self.end(checkpoint, End::Completed);
+    /// the first counts. What a coordinator says that has a successor counts no more; with a successor's first word, what
+    /// is under way of an older epoch is given up.
+    pub fn complete(&self, epoch: u64, checkpoint: CheckpointId) {
+        self.end(epoch, checkpoint, End::Completed);
     }
 
     /// The checkpoint won't be committed: whoever writes or waits for it gets `Conflict`. What isn't uploaded is dropped,
     /// uploads in parts are aborted, and files on their way arrive, as one that is cut may arrive all the same; the
     /// coordinator finds them by name. Doesn't wait.
-    pub fn abort(&self, checkpoint: CheckpointId) {
-        self.end(checkpoint, End::Aborted);
+    pub fn abort(&self, epoch: u64, checkpoint: CheckpointId) {
+        self.end(epoch, checkpoint, End::Aborted);
     }
 
     /// The checkpoint was committed, and a newer one has taken its place.
-    pub fn subsume(&self, checkpoint: CheckpointId) {
-        self.end(checkpoint, End::Subsumed);
+    pub fn subsume(&self, epoch: u64, checkpoint: CheckpointId) {
+        self.end(epoch, checkpoint, End::Subsumed);
     }
 
     /// Seals the checkpoint's open files now, whoever hasn't finished, and waits for all that are on their way. Not
@@ -264,14 +264,19 @@ impl Worker {
         Ok(running)
     }
 
-    fn end(&self, checkpoint: CheckpointId, end: End) {
-        let (running, overtaken) = {
+    fn end(&self, epoch: u64, checkpoint: CheckpointId, end: End) {
+        let (superseded, running, overtaken) = {
             let mut state = self.state();
+            if epoch < state.epoch {
+                tracing::debug!(epoch, newest = state.epoch, %checkpoint, "word of a coordinator that has a successor");
+                return;
+            }
+            let superseded = state.follow(epoch);
             let running = state.running.remove(&checkpoint);
-            let epoch = running.as_ref().map(|running| running.epoch);
-            state.ended.record(checkpoint, end, epoch);
-            (running, if end == End::Completed { state.overtaken_by(checkpoint) } else { Vec::new() })
+            state.ended.record(checkpoint, end, end.attempt(epoch, running.is_some()));
+            (superseded, running, if end == End::Completed { state.overtaken_by(checkpoint) } else { Vec::new() })
         };
+        give_up(superseded, epoch);
         for running in overtaken {
             running.abort(&format!("checkpoint {} was overtaken by {checkpoint}", running.checkpoint));
         }
@@ -300,8 +305,13 @@ impl State {
                 format!("checkpoint {checkpoint} of epoch {epoch} can't begin: epoch {} has begun", self.epoch);
             return Err(Error::new(ErrorKind::Conflict, message));
         }
-        if epoch == self.epoch {
-            return Ok(Vec::new());
+        Ok(self.follow(epoch))
+    }
+
+    /// The epoch is the newest from now on; what is given up thereby is returned.
+    fn follow(&mut self, epoch: u64) -> Vec<Arc<Running>> {
+        if epoch <= self.epoch {
+            return Vec::new();
         }
         let before = (self.epoch > 0).then_some(self.epoch);
         self.epoch = epoch;
@@ -310,7 +320,7 @@ impl State {
         for (checkpoint, running) in &superseded {
             self.ended.record(*checkpoint, End::Aborted, Some(running.epoch));
         }
-        Ok(superseded.into_values().collect())
+        superseded.into_values().collect()
     }
 
     /// Those under way that are older than a checkpoint that has completed.
@@ -329,5 +339,11 @@ impl State {
             Some(running) => running.epoch == attempt || self.ended.is_uncommitted(attempt, checkpoint),
             None => self.ended.is_uncommitted(attempt, checkpoint),
         }
+    }
+}
+
+fn give_up(superseded: Vec<Arc<Running>>, epoch: u64) {
+    for running in superseded {
+        running.abort(&format!("checkpoint {} is of an epoch before {epoch}", running.checkpoint));
     }
 }

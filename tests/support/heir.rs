@@ -95,12 +95,13 @@ impl Heir {
             state.managed_operator.iter_mut().chain(&mut state.raw_operator).for_each(|o| o.directories = None);
             self.states.insert((subtask.operator, subtask.index), state.clone());
             let (sealed, checkpoint) = (durable.sealed().to_vec(), trigger.checkpoint);
-            let acknowledgement = Acknowledgement { checkpoint, subtask, state: Some(Box::new(state)), sealed };
+            let acknowledgement =
+                Acknowledgement { epoch: trigger.epoch, checkpoint, subtask, state: Some(Box::new(state)), sealed };
             self.coordinator.acknowledge(acknowledgement).unwrap();
         }
         let completed = self.coordinator.complete(trigger.checkpoint).await.unwrap();
-        self.worker.complete(trigger.checkpoint);
-        completed.subsumed.iter().for_each(|&old| self.worker.subsume(old));
+        self.worker.complete(trigger.epoch, trigger.checkpoint);
+        completed.subsumed.iter().for_each(|&old| self.worker.subsume(trigger.epoch, old));
         self.coordinator.settle().await.unwrap();
         self.latest = completed.path.clone();
         let found = verify(&self.stores, &self.latest, &ReadLimits::default(), &|_, _| {}).await.unwrap();

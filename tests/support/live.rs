@@ -146,7 +146,13 @@ impl Live {
     pub fn acknowledge(&self, checkpoint: CheckpointId, index: u32, chunks: Chunks) -> drystone::Result<Acknowledged> {
         let sealed = chunks.sealed.clone();
         let state = Some(Box::new(state(checkpoint, index, chunks)));
-        self.coordinator.acknowledge(Acknowledgement { checkpoint, subtask: self.subtask(index), state, sealed })
+        self.coordinator.acknowledge(Acknowledgement {
+            epoch: self.coordinator.epoch(),
+            checkpoint,
+            subtask: self.subtask(index),
+            state,
+            sealed,
+        })
     }
 
     /// One checkpoint in which each subtask writes one new shared chunk and names `kept` of those before.

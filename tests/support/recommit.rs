@@ -76,7 +76,13 @@ pub async fn recommit(data: &Path, source: &Path, to: &Path, inline: &str) -> Fl
                         coordinator.finished(id, subtask).unwrap();
                     }
                     None => {
-                        let none = Acknowledgement { checkpoint: id, subtask, state: None, sealed: Vec::new() };
+                        let none = Acknowledgement {
+                            epoch: trigger.epoch,
+                            checkpoint: id,
+                            subtask,
+                            state: None,
+                            sealed: Vec::new(),
+                        };
                         coordinator.acknowledge(none).unwrap();
                     }
                 }
@@ -114,11 +120,12 @@ pub async fn recommit(data: &Path, source: &Path, to: &Path, inline: &str) -> Fl
             *handle = new.unwrap_or_else(|| StreamHandle::Inline(empty()));
         });
         let sealed = durable.sealed().to_vec();
-        let acknowledgement = Acknowledgement { checkpoint: id, subtask, state: Some(state), sealed };
+        let acknowledgement =
+            Acknowledgement { epoch: trigger.epoch, checkpoint: id, subtask, state: Some(state), sealed };
         last = Some(coordinator.acknowledge(acknowledgement).unwrap());
     }
     assert_eq!(last, Some(Acknowledged::Ready));
     let completed = coordinator.complete(id).await.unwrap();
-    worker.complete(id);
+    worker.complete(trigger.epoch, id);
     completed.path
 }

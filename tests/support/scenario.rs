@@ -123,8 +123,8 @@ impl Job {
     /// Completes a checkpoint that all have acknowledged, tells the worker, and waits for the deletes.
     pub async fn complete(&self, checkpoint: CheckpointId) -> Completed {
         let completed = self.coordinator.complete(checkpoint).await.unwrap();
-        self.worker.complete(checkpoint);
-        completed.subsumed.iter().for_each(|&old| self.worker.subsume(old));
+        self.worker.complete(self.coordinator.epoch(), checkpoint);
+        completed.subsumed.iter().for_each(|&old| self.worker.subsume(self.coordinator.epoch(), old));
         self.coordinator.settle().await.unwrap();
         self.check(checkpoint).await;
         completed
@@ -132,7 +132,7 @@ impl Job {
 
     pub async fn abort(&self, checkpoint: CheckpointId) {
         self.coordinator.abort(checkpoint);
-        self.worker.abort(checkpoint);
+        self.worker.abort(self.coordinator.epoch(), checkpoint);
         self.coordinator.settle().await.unwrap();
     }
 
@@ -238,7 +238,9 @@ impl Round<'_> {
 impl Job {
     pub fn acknowledge(&self, checkpoint: CheckpointId, index: usize, state: SubtaskState, sealed: Vec<SealedSize>) {
         let (subtask, state) = (self.subtask(index), Some(Box::new(state)));
-        self.coordinator.acknowledge(Acknowledgement { checkpoint, subtask, state, sealed }).unwrap();
+        self.coordinator
+            .acknowledge(Acknowledgement { epoch: self.coordinator.epoch(), checkpoint, subtask, state, sealed })
+            .unwrap();
     }
 }
 

@@ -128,14 +128,14 @@ impl Site {
                 database.shared.get_mut(&name).unwrap().1 = Some(handle);
             }
         }
-        self.worker.complete(trigger.checkpoint);
-        completed.subsumed.iter().for_each(|&id| self.worker.subsume(id));
-        completed.aborted.iter().for_each(|&id| self.worker.abort(id));
+        self.worker.complete(self.live.coordinator.epoch(), trigger.checkpoint);
+        completed.subsumed.iter().for_each(|&id| self.worker.subsume(self.live.coordinator.epoch(), id));
+        completed.aborted.iter().for_each(|&id| self.worker.abort(self.live.coordinator.epoch(), id));
         Ok(completed)
     }
 
     pub fn give_up(&self, checkpoint: CheckpointId) {
-        self.worker.abort(checkpoint);
+        self.worker.abort(self.live.coordinator.epoch(), checkpoint);
         self.live.coordinator.abort(checkpoint);
     }
 

@@ -14,6 +14,9 @@ use drystone::write::{WriteSettings, Written};
 
 use super::watched_store::{Watch, WatchedStore};
 
+/// Of the coordinator.
+pub const EPOCH: u64 = 3;
+
 pub struct Working {
     pub worker: Worker,
     pub directory: JobDirectory,
@@ -72,7 +75,7 @@ pub fn subtask(index: u32) -> Subtask {
 
 pub fn trigger(checkpoint: u64) -> Trigger {
     let (checkpoint, plan) = (CheckpointId(checkpoint), RewritePlan::default());
-    Trigger { checkpoint, epoch: 3, plan, claimed: Vec::new() }
+    Trigger { checkpoint, epoch: EPOCH, plan, claimed: Vec::new() }
 }
 
 /// Writes one segment.

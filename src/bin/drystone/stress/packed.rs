@@ -73,9 +73,9 @@ impl Side for Packed {
             self.coordinator.acknowledge(acknowledgement)?;
         }
         let completed = self.coordinator.complete(checkpoint).await?;
-        self.worker.complete(checkpoint);
+        self.worker.complete(self.coordinator.epoch(), checkpoint);
         for ended in &completed.aborted {
-            self.worker.abort(*ended);
+            self.worker.abort(self.coordinator.epoch(), *ended);
         }
         let drystone::coordinator::Completed { path, metadata_bytes, subsumed, .. } = completed;
         Ok(Completed { path, metadata_bytes, subsumed })
@@ -83,7 +83,7 @@ impl Side for Packed {
 
     async fn subsume(&self, subsumed: &[CheckpointId]) -> Result<()> {
         for checkpoint in subsumed {
-            self.worker.subsume(*checkpoint);
+            self.worker.subsume(self.coordinator.epoch(), *checkpoint);
         }
         self.coordinator.settle().await
     }

@@ -92,7 +92,7 @@ impl<S: Side> Run<S> {
         let mut clock = Clock::start();
         let trigger = self.side.trigger(checkpoint)?;
         let snapshots = self.snapshots(&trigger, bar).await?;
-        let (acknowledgements, chunks) = self.seal(checkpoint, snapshots).await?;
+        let (acknowledgements, chunks) = self.seal(&trigger, snapshots).await?;
         clock.add(&mut self.times.write);
         // All is written, and nothing deleted.
         let sample = self.sample().await?;
@@ -143,10 +143,10 @@ impl<S: Side> Run<S> {
 
     async fn seal(
         &mut self,
-        checkpoint: CheckpointId,
+        trigger: &Trigger,
         snapshots: Vec<Snapshot<S>>,
     ) -> anyhow::Result<(Vec<Acknowledgement>, Vec<Vec<Chunk>>)> {
-        let (mut acknowledgements, mut all) = (Vec::new(), Vec::new());
+        let (checkpoint, mut acknowledgements, mut all) = (trigger.checkpoint, Vec::new(), Vec::new());
         for Snapshot { subtask, ticket, written, ids, mut chunks } in snapshots {
             let (handles, sealed) = self.side.seal(&ticket, &written).await?;
             for (id, handle) in ids.into_iter().zip(handles) {
@@ -155,6 +155,7 @@ impl<S: Side> Run<S> {
             }
             let state = subtask_state(&self.plan.operator, subtask, checkpoint, self.plan.scope, &chunks)?;
             acknowledgements.push(Acknowledgement {
+                epoch: trigger.epoch,
                 checkpoint,
                 subtask: self.plan.operator.subtask(subtask),
                 state: Some(Box::new(state)),
