@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{Config, Settings, StorageKind};
-use crate::coordinator::{Coordinator, CoordinatorSettings};
+use crate::coordinator::{Coordinator, CoordinatorSettings, FencingSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
 use crate::ledger::{LedgerSettings, SpacePolicy};
@@ -174,6 +174,7 @@ impl Storage {
         CoordinatorSettings {
             ledger,
             metadata_version: settings.metadata_version,
+            fencing: FencingSettings { mode: settings.fencing_mode, proof_rounds: settings.fencing_proof_rounds },
             file_timeout: settings.commit_file_timeout,
             deletes_max: if settings.cleaner_parallel { settings.delete_concurrency as usize } else { 1 },
             delete_retries: settings.delete_retries,

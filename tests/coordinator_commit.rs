@@ -27,7 +27,7 @@ fn memory() -> Arc<InMemory> {
 
 #[tokio::test]
 async fn a_checkpoint_is_committed_when_all_have_acknowledged() {
-    let live = Live::new(memory(), 2, settings());
+    let live = Live::new(memory(), 2, settings()).await;
     let trigger = live.coordinator.trigger(CheckpointId(1)).unwrap();
     let first = live.write(&trigger, 0, Scope::Exclusive, &[("a", b"first")]).await.unwrap();
     let second = live.write(&trigger, 1, Scope::Shared, &[("b", b"second")]).await.unwrap();
@@ -46,7 +46,7 @@ async fn a_checkpoint_is_committed_when_all_have_acknowledged() {
 
 #[tokio::test]
 async fn what_a_newer_checkpoint_replaces_goes_and_what_it_names_stays() {
-    let live = Live::new(memory(), 2, settings());
+    let live = Live::new(memory(), 2, settings()).await;
     let mut states = vec![BTreeMap::new(), BTreeMap::new()];
     live.round(&mut states).await.unwrap();
     let completed = live.round(&mut states).await.unwrap();
@@ -67,7 +67,7 @@ async fn what_a_newer_checkpoint_replaces_goes_and_what_it_names_stays() {
 
 #[tokio::test]
 async fn an_aborted_checkpoint_leaves_nothing_whatever_was_acknowledged() {
-    let live = Live::new(memory(), 2, settings());
+    let live = Live::new(memory(), 2, settings()).await;
     let trigger = live.coordinator.trigger(CheckpointId(1)).unwrap();
     let told = live.write(&trigger, 0, Scope::Exclusive, &[("a", b"first")]).await.unwrap();
     let untold = live.write(&trigger, 1, Scope::Shared, &[("b", b"second")]).await.unwrap();
@@ -83,7 +83,7 @@ async fn an_aborted_checkpoint_leaves_nothing_whatever_was_acknowledged() {
 
 #[tokio::test]
 async fn what_lands_after_the_abort_goes_with_the_next_commit() {
-    let live = Live::new(memory(), 1, settings());
+    let live = Live::new(memory(), 1, settings()).await;
     let trigger = live.coordinator.trigger(CheckpointId(1)).unwrap();
     live.coordinator.expire(CheckpointId(1));
     live.coordinator.settle().await.unwrap();
@@ -99,7 +99,7 @@ async fn what_lands_after_the_abort_goes_with_the_next_commit() {
 
 #[tokio::test(start_paused = true)]
 async fn a_file_that_never_appears_fails_the_checkpoint() {
-    let live = Live::new(memory(), 1, settings());
+    let live = Live::new(memory(), 1, settings()).await;
     let trigger = live.coordinator.trigger(CheckpointId(1)).unwrap();
     let mut chunks = live.write(&trigger, 0, Scope::Exclusive, &[("a", b"bytes")]).await.unwrap();
     let path = chunks.sealed.remove(0).path;
@@ -117,7 +117,7 @@ async fn a_file_that_never_appears_fails_the_checkpoint() {
 #[tokio::test(start_paused = true)]
 async fn a_commit_waits_for_a_file_that_is_still_on_its_way() {
     let store = memory();
-    let live = Live::new(store, 1, settings());
+    let live = Live::new(store, 1, settings()).await;
     let trigger = live.coordinator.trigger(CheckpointId(1)).unwrap();
     let mut chunks = live.write(&trigger, 0, Scope::Exclusive, &[("a", b"bytes")]).await.unwrap();
     let place = live.stores.locate(&chunks.sealed.remove(0).path.parse().unwrap()).unwrap();
@@ -135,7 +135,7 @@ async fn a_commit_waits_for_a_file_that_is_still_on_its_way() {
 
 #[tokio::test]
 async fn a_file_of_another_length_fails_the_checkpoint() {
-    let live = Live::new(memory(), 1, settings());
+    let live = Live::new(memory(), 1, settings()).await;
     let trigger = live.coordinator.trigger(CheckpointId(1)).unwrap();
     let mut chunks = live.write(&trigger, 0, Scope::Exclusive, &[("a", b"bytes")]).await.unwrap();
     chunks.sealed[0].bytes += 1;
@@ -146,7 +146,7 @@ async fn a_file_of_another_length_fails_the_checkpoint() {
 
 #[tokio::test]
 async fn a_handle_that_names_what_is_gone_or_foreign_is_refused() {
-    let live = Live::new(memory(), 1, settings());
+    let live = Live::new(memory(), 1, settings()).await;
     let mut states = [BTreeMap::new()];
     live.round(&mut states).await.unwrap();
     let old = states[0].clone();
@@ -174,7 +174,7 @@ async fn a_handle_that_names_what_is_gone_or_foreign_is_refused() {
 
 #[tokio::test]
 async fn a_restart_finds_everything_again() {
-    let mut live = Live::new(memory(), 2, settings());
+    let mut live = Live::new(memory(), 2, settings()).await;
     let mut states = vec![BTreeMap::new(), BTreeMap::new()];
     for _ in 0..3 {
         live.round(&mut states).await.unwrap();
@@ -197,12 +197,12 @@ async fn a_restart_finds_everything_again() {
 #[tokio::test]
 async fn a_claimed_checkpoint_is_named_again_and_then_goes() {
     let store = memory();
-    let origin = Live::new(store.clone(), 1, settings());
+    let origin = Live::new(store.clone(), 1, settings()).await;
     let mut states = [BTreeMap::new()];
     let completed = origin.round(&mut states).await.unwrap();
 
     for mode in [ClaimMode::NoClaim, ClaimMode::Legacy, ClaimMode::Claim] {
-        let mut heir = Live::new(store.clone(), 1, settings());
+        let mut heir = Live::new(store.clone(), 1, settings()).await;
         let root = heir.directory.root().parent().unwrap().join("heirs").unwrap();
         heir.directory = drystone::store::JobDirectory::at(root).unwrap();
         heir.restart().await.unwrap();
@@ -237,7 +237,7 @@ async fn at_a_jobs_end_the_retention_decides() {
         for (end, goes) in [Finished, Cancelled, Failed, Suspended].into_iter().zip(goes) {
             let mut settings = settings();
             settings.ledger.retention = retention;
-            let live = Live::new(memory(), 1, settings);
+            let live = Live::new(memory(), 1, settings).await;
             live.round(&mut [BTreeMap::new()]).await.unwrap();
             // Something is under way, too.
             let trigger = live.coordinator.trigger(CheckpointId(2)).unwrap();
@@ -255,7 +255,7 @@ async fn at_a_jobs_end_the_retention_decides() {
 
 #[tokio::test]
 async fn a_checkpoint_stays_while_one_that_builds_on_it_is_under_way() {
-    let live = Live::new(memory(), 1, settings());
+    let live = Live::new(memory(), 1, settings()).await;
     let mut states = [BTreeMap::new()];
     live.round(&mut states).await.unwrap();
     // Both are triggered while 1 is the latest; 2 drops the old chunk, 3 names it.
@@ -277,7 +277,7 @@ async fn a_checkpoint_stays_while_one_that_builds_on_it_is_under_way() {
 
 #[tokio::test]
 async fn files_say_who_wrote_them_for_which_checkpoint() {
-    let live = Live::new(memory(), 1, settings());
+    let live = Live::new(memory(), 1, settings()).await;
     live.round(&mut [BTreeMap::new()]).await.unwrap();
     let files = live.files().await;
     let name = files.keys().find_map(|file| file.strip_prefix("shared/")).unwrap();
@@ -288,7 +288,7 @@ async fn files_say_who_wrote_them_for_which_checkpoint() {
 #[tokio::test(start_paused = true)]
 async fn what_a_task_owns_may_be_named_is_looked_for_and_never_goes() {
     use drystone::handle::{FileHandle, JavaString, StreamHandle};
-    let live = Live::new(memory(), 1, settings());
+    let live = Live::new(memory(), 1, settings()).await;
     let file = live.directory.task_owned().join("of-a-task").unwrap();
     let named = |size: i64| {
         let path = JavaString::new(&file.name().to_string()).unwrap();
@@ -313,7 +313,7 @@ async fn what_a_task_owns_may_be_named_is_looked_for_and_never_goes() {
 #[tokio::test(start_paused = true)]
 async fn an_error_while_files_are_looked_for_may_go_by() {
     let store = FaultStore::new(memory(), []);
-    let live = Live::new(Arc::new(store.clone()), 1, settings());
+    let live = Live::new(Arc::new(store.clone()), 1, settings()).await;
     let trigger = live.coordinator.trigger(CheckpointId(1)).unwrap();
     let chunks = live.write(&trigger, 0, Scope::Shared, &[("a", b"bytes")]).await.unwrap();
     live.acknowledge(CheckpointId(1), 0, chunks).unwrap();
@@ -323,7 +323,7 @@ async fn an_error_while_files_are_looked_for_may_go_by() {
 
 #[tokio::test]
 async fn an_operators_key_groups_are_those_of_its_state() {
-    let mut live = Live::new(memory(), 1, settings());
+    let mut live = Live::new(memory(), 1, settings()).await;
     let completed = live.round(&mut [BTreeMap::new()]).await.unwrap();
     live.spec.max_parallelism = 64;
     let error = live.restart().await.unwrap_err();
@@ -340,7 +340,7 @@ async fn an_operators_key_groups_are_those_of_its_state() {
 #[tokio::test(start_paused = true)]
 async fn a_whole_file_is_as_long_as_its_handle_says() {
     use drystone::handle::{FileHandle, JavaString, StreamHandle};
-    let live = Live::new(memory(), 1, settings());
+    let live = Live::new(memory(), 1, settings()).await;
     let file = live.directory.task_owned().join("of-a-task").unwrap();
     file.create(vec![Bytes::from_static(b"mine")]).await.unwrap();
     let mut right = Vec::new();

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use drystone::ErrorKind;
 use drystone::coordinator::JobEnd;
 use drystone::id::CheckpointId;
-use live::{Live, settings};
+use live::{Live, settings, unfenced};
 use rule_store::{Act, RuleStore};
 
 const OFTEN: usize = usize::MAX;
@@ -22,7 +22,7 @@ const OFTEN: usize = usize::MAX;
 /// A first checkpoint, and a second whose commit ends in doubt.
 async fn doubt(act: Act) -> (Live, RuleStore) {
     let store = RuleStore::default();
-    let live = Live::new(Arc::new(store.clone()), 1, settings());
+    let live = Live::new(Arc::new(store.clone()), 1, settings()).await;
     live.round(&mut [BTreeMap::new()]).await.unwrap();
     store.rule("put", "chk-2/_metadata", act, OFTEN);
     store.rule("get", "chk-2/_metadata", Act::Fail, OFTEN);
@@ -82,7 +82,7 @@ async fn one_that_had_not_happened_is_put_again_when_asked() {
 #[tokio::test(start_paused = true)]
 async fn there_are_never_many() {
     let store = RuleStore::default();
-    let live = Live::new(Arc::new(store.clone()), 1, settings());
+    let live = Live::new(Arc::new(store.clone()), 1, settings()).await;
     store.rule("put", "_metadata", Act::Fail, OFTEN);
     store.rule("get", "_metadata", Act::Fail, OFTEN);
     for _ in 0..16 {
@@ -122,7 +122,7 @@ async fn the_end_of_the_job_decides_it() {
 #[tokio::test(start_paused = true)]
 async fn a_put_that_is_tried_again_after_its_answer_was_lost_is_recognised() {
     let store = RuleStore::default();
-    let live = Live::new(Arc::new(store.clone()), 1, settings());
+    let live = Live::new(Arc::new(store.clone()), 1, settings()).await;
     store.rule("put", "chk-1/_metadata", Act::LoseAnswer, 1);
     live.round(&mut [BTreeMap::new()]).await.unwrap();
     store.rule("put", "chk-2/_metadata", Act::Fail, 2);
@@ -133,10 +133,10 @@ async fn a_put_that_is_tried_again_after_its_answer_was_lost_is_recognised() {
 #[tokio::test(start_paused = true)]
 async fn what_another_coordinator_has_committed_stays() {
     let store = RuleStore::default();
-    let first = Live::new(Arc::new(store.clone()), 1, settings());
+    let first = Live::new(Arc::new(store.clone()), 1, unfenced()).await;
     let tokens = live::tokens();
     let others: drystone::write::Tokens = Arc::new(move || tokens() + (1 << 32));
-    let second = Live::with_tokens(Arc::new(store.clone()), 1, settings(), others);
+    let second = Live::with_tokens(Arc::new(store.clone()), 1, unfenced(), others).await;
     first.round(&mut [BTreeMap::new()]).await.unwrap();
     let error = second.round(&mut [BTreeMap::new()]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
@@ -148,10 +148,10 @@ async fn what_another_coordinator_has_committed_stays() {
 #[tokio::test(start_paused = true)]
 async fn what_another_coordinator_has_committed_outlives_this_ones_end() {
     let store = RuleStore::default();
-    let first = Live::new(Arc::new(store.clone()), 1, settings());
+    let first = Live::new(Arc::new(store.clone()), 1, unfenced()).await;
     let tokens = live::tokens();
     let others: drystone::write::Tokens = Arc::new(move || tokens() + (1 << 32));
-    let second = Live::with_tokens(Arc::new(store.clone()), 1, settings(), others);
+    let second = Live::with_tokens(Arc::new(store.clone()), 1, unfenced(), others).await;
     first.round(&mut [BTreeMap::new()]).await.unwrap();
     second.round(&mut [BTreeMap::new()]).await.unwrap_err();
     second.coordinator.dispose(JobEnd::Finished).await.unwrap();
@@ -188,7 +188,10 @@ async fn one_that_stays_in_doubt_keeps_no_other_so() {
     assert_eq!(live.coordinator.latest().unwrap().checkpoint, CheckpointId(3));
     store.obey();
     live.coordinator.settle().await.unwrap();
-    assert_eq!((live.coordinator.completed(), live.files().await.len()), (vec![CheckpointId(3)], 2));
+    assert_eq!(live.coordinator.completed(), [CheckpointId(3)]);
+    assert_eq!(live.files().await.len(), 2);
+    let barred = live.directory.checkpoint(CheckpointId(2)).unwrap().join("_metadata").unwrap();
+    assert_eq!(drystone::format::barred_by(&barred.read_all(1 << 10).await.unwrap()), Some(1));
 }
 
 /// A first checkpoint, and two more in doubt that aren't there.
@@ -206,7 +209,7 @@ async fn doubt_of_two() -> (Live, RuleStore) {
 #[tokio::test(start_paused = true)]
 async fn what_metadata_names_that_can_not_be_deleted_stays() {
     let store = RuleStore::default();
-    let mut live = Live::new(Arc::new(store.clone()), 1, settings());
+    let mut live = Live::new(Arc::new(store.clone()), 1, settings()).await;
     let mut state = [BTreeMap::new()];
     store.rule("delete", "chk-1/_metadata", Act::Fail, OFTEN);
     live.round(&mut state).await.unwrap();

@@ -95,8 +95,9 @@ async fn work(live: &Live) -> Believed {
 
 async fn run(faults: impl IntoIterator<Item = (usize, Fault)>) -> (Live, FaultStore, Arc<InMemory>, Believed) {
     let objects = Arc::new(InMemory::new());
-    let store = FaultStore::new(objects.clone(), faults);
-    let live = Live::new(Arc::new(store.clone()), SUBTASKS, tight());
+    let store = FaultStore::new(objects.clone(), []);
+    let live = Live::new(Arc::new(store.clone()), SUBTASKS, tight()).await;
+    store.begin(faults);
     let believed = work(&live).await;
     (live, store, objects, believed)
 }
@@ -124,7 +125,7 @@ async fn whatever_fails_what_was_committed_stays() {
                 believed.completed.push(completed.checkpoint);
                 check_books(&live, &believed, &context).await;
             }
-            let mut heir = Live::with_tokens(objects, SUBTASKS, tight(), offset_tokens());
+            let mut heir = Live::with_tokens(objects, SUBTASKS, tight(), offset_tokens()).await;
             heir.restart().await.unwrap_or_else(|e| panic!("{context}: {e}"));
             check_books(&heir, &believed, &context).await;
             let mut states = vec![BTreeMap::new(); SUBTASKS as usize];

@@ -20,7 +20,7 @@ use drystone::coordinator::{Acknowledged, JobEnd};
 use drystone::handle::{FileHandle, InlineHandle, JavaString, OperatorSubtasks, StreamHandle};
 use drystone::id::{CheckpointId, Scope};
 use drystone::read::Checkpoint;
-use live::{Chunks, Live, OPERATOR, settings};
+use live::{Chunks, Live, OPERATOR, settings, unfenced};
 use object_store::memory::InMemory;
 use watched_store::{Watch, WatchedStore};
 
@@ -36,7 +36,7 @@ fn watched() -> (Arc<Watch>, Arc<WatchedStore>) {
 /// What was acknowledged first counts: a notice that the subtasks have finished comes too late to take their state away.
 #[tokio::test]
 async fn a_subtask_that_has_acknowledged_keeps_its_state_though_it_finishes() {
-    let live = Live::new(memory(), 1, settings());
+    let live = Live::new(memory(), 1, settings()).await;
     let trigger = live.coordinator.trigger(CheckpointId(1)).unwrap();
     let chunks = live.write(&trigger, 0, Scope::Shared, &[("a", b"state")]).await.unwrap();
     live.acknowledge(CheckpointId(1), 0, chunks).unwrap();
@@ -52,14 +52,15 @@ async fn a_subtask_that_has_acknowledged_keeps_its_state_though_it_finishes() {
 #[tokio::test(start_paused = true)]
 async fn a_coordinators_state_that_comes_after_the_commit_began_is_refused() {
     let (watch, store) = watched();
-    let live = Live::new(store, 1, settings());
+    let live = Live::new(store, 1, settings()).await;
     let checkpoint = CheckpointId(1);
     live.coordinator.trigger(checkpoint).unwrap();
     live.acknowledge(checkpoint, 0, Chunks::default()).unwrap();
     watch.puts.gate.forget_permits(usize::MAX);
+    let before = watch.puts.count.load(SeqCst);
     let coordinator = live.coordinator.clone();
     let commit = tokio::spawn(async move { coordinator.complete(checkpoint).await });
-    while watch.puts.count.load(SeqCst) == 0 {
+    while watch.puts.count.load(SeqCst) == before {
         tokio::task::yield_now().await;
     }
     let state = InlineHandle { name: JavaString::new("late").unwrap(), bytes: b"late".to_vec().into() };
@@ -72,7 +73,7 @@ async fn a_coordinators_state_that_comes_after_the_commit_began_is_refused() {
 /// The first has been acknowledged with a file that never gets sealed; the second names it again.
 #[tokio::test(start_paused = true)]
 async fn a_file_that_only_a_checkpoint_under_way_has_named_is_looked_for() {
-    let live = Live::new(memory(), 1, settings());
+    let live = Live::new(memory(), 1, settings()).await;
     let first = live.coordinator.trigger(CheckpointId(1)).unwrap();
     let provisional = live.write(&first, 0, Scope::Shared, &[("a", b"never sealed")]).await.unwrap();
     for file in live.directory.root().list().await.unwrap() {
@@ -86,13 +87,14 @@ async fn a_file_that_only_a_checkpoint_under_way_has_named_is_looked_for() {
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
 }
 
-/// Two coordinators that found the same traces have the same epoch. One commits, the other tries to.
+/// Two coordinators that found the same traces have the same epoch where nothing keeps them apart. One commits, the other
+/// tries to.
 #[tokio::test(start_paused = true)]
 async fn who_loses_a_commit_leaves_the_winners_files_alone() {
     let store = memory();
-    let winner = Live::new(store.clone(), 1, settings());
+    let winner = Live::new(store.clone(), 1, unfenced()).await;
     let next = AtomicU64::new(1 << 32);
-    let loser = Live::with_tokens(store, 1, settings(), Arc::new(move || next.fetch_add(1, SeqCst)));
+    let loser = Live::with_tokens(store, 1, unfenced(), Arc::new(move || next.fetch_add(1, SeqCst))).await;
     for live in [&winner, &loser] {
         let trigger = live.coordinator.trigger(CheckpointId(1)).unwrap();
         let chunks = live.write(&trigger, 0, Scope::Shared, &[("a", b"of both")]).await.unwrap();
@@ -110,9 +112,9 @@ async fn who_loses_a_commit_leaves_the_winners_files_alone() {
 async fn a_job_that_ends_in_doubt_leaves_nothing_that_it_should_discard() {
     for retention in [Retention::NoExternalized, Retention::RetainOnCancellation] {
         let (watch, store) = watched();
-        let mut settings = settings();
+        let mut settings = unfenced();
         settings.ledger.retention = retention;
-        let live = Live::new(store, 1, settings);
+        let live = Live::new(store, 1, settings).await;
         let mut states = vec![BTreeMap::new()];
         live.round(&mut states).await.unwrap();
         let trigger = live.coordinator.trigger(CheckpointId(2)).unwrap();
@@ -137,7 +139,7 @@ async fn a_job_that_ends_in_doubt_leaves_nothing_that_it_should_discard() {
 /// Whatever it names: nobody looks at it any more.
 #[tokio::test]
 async fn a_late_acknowledgement_is_late_whatever_it_names() {
-    let live = Live::new(memory(), 1, settings());
+    let live = Live::new(memory(), 1, settings()).await;
     let trigger = live.coordinator.trigger(CheckpointId(1)).unwrap();
     let chunks = live.write(&trigger, 0, Scope::Shared, &[("a", b"late")]).await.unwrap();
     assert!(live.coordinator.abort(CheckpointId(1)));
@@ -150,7 +152,7 @@ async fn a_late_acknowledgement_is_late_whatever_it_names() {
 
 #[tokio::test(start_paused = true)]
 async fn word_from_the_tasks_of_another_coordinator_changes_nothing() {
-    let mut live = Live::new(Arc::new(InMemory::new()), 1, settings());
+    let mut live = Live::new(Arc::new(InMemory::new()), 1, settings()).await;
     live.round(&mut [BTreeMap::new()]).await.unwrap();
     live.restart().await.unwrap();
     let trigger = live.coordinator.trigger(CheckpointId(2)).unwrap();

@@ -19,7 +19,7 @@ use object_store::memory::InMemory;
 
 /// A restarted job finds a checkpoint, such as Flink may have written, that names a file at `below`; then that is replaced.
 async fn replaced(below: &str) -> BTreeMap<String, u64> {
-    let mut live = Live::new(Arc::new(InMemory::new()), 1, settings());
+    let mut live = Live::new(Arc::new(InMemory::new()), 1, settings()).await;
     let trigger = live.coordinator.trigger(CheckpointId(1)).unwrap();
     let chunks = live.write(&trigger, 0, Scope::Shared, &[("a", b"own")]).await.unwrap();
     live.acknowledge(CheckpointId(1), 0, chunks).unwrap();

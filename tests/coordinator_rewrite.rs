@@ -21,7 +21,7 @@ async fn wasteful() -> (Live, BTreeMap<String, StreamHandle>) {
     let mut settings = settings();
     settings.ledger.space.amplification_max = Some(1.5);
     settings.write.inline_bytes_max = 0;
-    let live = Live::new(Arc::new(InMemory::new()), 1, settings);
+    let live = Live::new(Arc::new(InMemory::new()), 1, settings).await;
     let trigger = live.coordinator.trigger(CheckpointId(1)).unwrap();
     let chunks = [("dead", &[1; 9_000][..]), ("a", &[2; 500]), ("b", &[3; 400])];
     let written = live.write(&trigger, 0, Scope::Shared, &chunks).await.unwrap();

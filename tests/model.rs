@@ -113,7 +113,7 @@ struct Job {
 }
 
 impl Job {
-    fn new(setup: Setup) -> Self {
+    async fn new(setup: Setup) -> Self {
         let mut settings = settings();
         settings.ledger.retained = setup.retained;
         settings.ledger.space = SpacePolicy {
@@ -132,7 +132,7 @@ impl Job {
             ..WriteSettings::default()
         };
         settings.write = WriteSettings { inline_bytes_max: 0, ..write };
-        let live = Live::new(Arc::new(InMemory::new()), SUBTASKS, settings);
+        let live = Live::new(Arc::new(InMemory::new()), SUBTASKS, settings).await;
         let worker_settings =
             WorkerSettings { write, buffered_bytes_total_max: 1 << 20, linger: Duration::from_millis(10) };
         let worker = Worker::new(live.directory.clone(), "worker-0", worker_settings, live.tokens.clone());
@@ -305,7 +305,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let mut job = Job::new(setup);
+            let mut job = Job::new(setup).await;
             for step in &steps {
                 job.run(step).await;
             }

@@ -185,7 +185,7 @@ async fn runs_follow_each_other_and_leave_nothing_behind() {
         heir.coordinator.dispose(JobEnd::Cancelled).await.unwrap();
         if number > 0 {
             let before = old.memory.contents(&format!("run-{}", number - 1)).await;
-            assert!(before.is_empty(), "{:?}", before.keys());
+            assert!(before.keys().all(|key| key.contains("/_drystone/")), "{:?}", before.keys());
         }
         from = heir.latest;
     }

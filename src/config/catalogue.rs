@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::Kind;
-use super::choice::{CheckpointMode, ClaimMode, Retention};
+use super::choice::{CheckpointMode, ClaimMode, Fencing, Retention};
 use super::option::{ConfigOption, Older, User};
 
 /// Above this, nothing may go into the metadata: every reader of a checkpoint holds all of it in memory.
@@ -190,6 +190,12 @@ catalogue! {
         READ_CONCURRENCY "drystone.read.concurrency" FROM_1, Some("32"), Storage: "Reads that are under way at once.";
         METADATA_VERSION "drystone.metadata-version" Kind::Int { min: 4, max: 6 }, Some("4"), Storage:
             "The version of the metadata that is written; 4 is read by Flink 1.20 and later.";
+        FENCING_MODE "drystone.fencing.mode" Kind::OneOf(Fencing::NAMES), Some("auto"), Storage:
+            "Are a job's coordinators kept apart by claims in its directory? auto: yes, and a warning where the store can't \
+             do it; required: else none starts; off: that there is one at a time is for others to see to.";
+        FENCING_PROOF_ROUNDS "drystone.fencing.proof-rounds" FROM_0, Some("4"), Storage:
+            "Rounds of 16 writers at once by which a coordinator tries out, when it starts, whether the store lets one of \
+             them create a file; not on local disks.";
     }
 }
 

@@ -48,6 +48,19 @@ choice! {
 }
 
 choice! {
+    /// Are a job's coordinators kept apart by claims in its directory?
+    Fencing {
+        /// Where the store can do it; else a warning.
+        #[default]
+        Auto = "auto",
+        /// Or no coordinator starts.
+        Required = "required",
+        /// No: that there is one at a time is for others to see to.
+        Off = "off",
+    }
+}
+
+choice! {
     /// What happens to a job's retained checkpoints when the job ends.
     Retention {
         /// They are deleted when the job is cancelled, and kept when it fails.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::choice::{CheckpointMode, ClaimMode, Retention, StorageKind};
+use super::choice::{CheckpointMode, ClaimMode, Fencing, Retention, StorageKind};
 use super::option::ConfigOption;
 use super::{FlinkDuration, MemorySize, Value};
 
@@ -63,6 +63,7 @@ field!(
 );
 field!(StorageKind, Value::Text(name) => Self::named(&name); it => it.name().map(|name| Value::Text(name.into())));
 field!(CheckpointMode, Value::Text(name) => Self::named(&name).unwrap_or_default(); it => named(it.name()));
+field!(Fencing, Value::Text(name) => Self::named(&name).unwrap_or_default(); it => named(it.name()));
 field!(Retention, Value::Text(name) => Self::named(&name).unwrap_or_default(); it => named(it.name()));
 field!(ClaimMode, Value::Text(name) => Self::named(&name).unwrap_or_default(); it => named(it.name()));
 

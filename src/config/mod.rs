@@ -23,7 +23,7 @@ pub mod catalogue;
 
 pub use catalogue::CATALOGUE;
 pub use check::Check;
-pub use choice::{CheckpointMode, ClaimMode, Retention, StorageKind};
+pub use choice::{CheckpointMode, ClaimMode, Fencing, Retention, StorageKind};
 pub use duration::FlinkDuration;
 pub use finding::{Place, Problem, Warning, WarningKind};
 pub use kind::{Kind, Value};

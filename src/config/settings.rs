@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::catalogue as option;
-use super::choice::{CheckpointMode, ClaimMode, Retention, StorageKind};
+use super::choice::{CheckpointMode, ClaimMode, Fencing, Retention, StorageKind};
 use super::field::{Field, initial};
 use super::option::ConfigOption;
 use super::{MemorySize, Value};
@@ -117,6 +117,8 @@ settings! {
         read_memory: MemorySize = READ_MEMORY,
         read_concurrency: u32 = READ_CONCURRENCY,
         metadata_version: u32 = METADATA_VERSION,
+        fencing_mode: Fencing = FENCING_MODE,
+        fencing_proof_rounds: u32 = FENCING_PROOF_ROUNDS,
     }
     {
         /// Unaligned checkpoints.

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::try_join;
 use tracing::Instrument;
 
 use super::books::Draft;
 use super::{Coordinator, assemble};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{NamedFile, Trailer, encode};
+use crate::format::{NamedFile, Trailer, barred, barred_by, encode};
 use crate::handle::JavaString;
 use crate::id::CheckpointId;
 use crate::ledger::{Effect, Ledger};
@@ -61,9 +62,9 @@ impl Coordinator {
     ///
     /// # Errors
     /// `NotFound`: the checkpoint isn't under way, or a file that it names didn't appear in time. `Conflict`: it waits
-    /// for somebody, or is being completed, or another coordinator has completed one of this number. `Damaged`: a
-    /// file isn't as long as it should be. `Store`. After any error but the first two kinds of `Conflict`, the
-    /// checkpoint is aborted, unless the error says that the outcome is unknown: then [`settle`](Self::settle) tries
+    /// for somebody, or is being completed, or another coordinator has completed one of this number. `Fenced`: a newer
+    /// coordinator has the job; stop. `Damaged`: a file isn't as long as it should be. `Store`. After any error but the
+    /// first two kinds of `Conflict`, the checkpoint is aborted, unless the error says that the outcome is unknown: then [`settle`](Self::settle) tries
     /// again, the next commit decides it, and nothing is deleted meanwhile.
     ///
     /// Cancel safe: the commit goes on; ask [`latest`](Self::latest).
@@ -79,9 +80,9 @@ impl Coordinator {
         }
     }
 
-    /// First, no abort from here on. Second, every new file is there, whole (I2). Third, the metadata is put,
-    /// create-only: the commit point. Fourth, it is published in memory. Last, older ones are discarded, and nothing
-    /// waits for that.
+    /// First, no abort from here on. Second, every new file is there, whole (I2), and the fence log says that this one may
+    /// come. Third, the metadata is put, create-only: the commit point. Fourth, it is published in memory. Last, older
+    /// ones are discarded, and nothing waits for that.
     async fn commit(&self, checkpoint: CheckpointId) -> Result<Completed> {
         let started = tokio::time::Instant::now();
         let draft = {
@@ -90,12 +91,13 @@ impl Coordinator {
             // Nothing comes to it any more: what would, is told so.
             books.drafts.remove(&checkpoint).unwrap_or_default()
         };
-        let (metadata, bytes) = match self.prepare(checkpoint, draft).await {
-            Ok(prepared) => prepared,
+        let announced = self.announce(self.shared.settings.ledger.retained);
+        let (metadata, bytes) = match try_join(announced, self.prepare(checkpoint, draft)).await {
+            Ok(((), prepared)) => prepared,
             Err(error) => return Err(self.fail(checkpoint, error)),
         };
         let metadata_bytes = bytes.len() as u64;
-        match put(&metadata, &bytes).await {
+        match self.put(&metadata, &bytes).await {
             Outcome::Written => {}
             Outcome::NotWritten(error) => return Err(self.fail(checkpoint, error)),
             Outcome::Unknown(error) => {
@@ -148,6 +150,42 @@ impl Coordinator {
         Ok((shared.directory.checkpoint(checkpoint)?.join(names::METADATA)?, bytes))
     }
 
+    /// Puts the metadata, and finds out what came of it.
+    async fn put(&self, metadata: &Location, bytes: &Bytes) -> Outcome {
+        let mut wait = WAIT_MIN;
+        let mut attempt = 1;
+        loop {
+            let error = match metadata.create(vec![bytes.clone()]).await {
+                Ok(()) => return Outcome::Written,
+                Err(error) => error,
+            };
+            match (error.kind(), metadata.read_all(METADATA_BYTES_MAX).await) {
+                // This very put, or an earlier try of it, has landed.
+                (_, Ok(there)) if there == *bytes => return Outcome::Written,
+                (_, Ok(there)) => {
+                    if let (Some(fence), Some(newer)) =
+                        (&self.shared.fence, barred_by(&there).filter(|&by| by > self.shared.epoch))
+                    {
+                        return Outcome::NotWritten(fence.is_over(newer));
+                    }
+                    let message = format!("{} is there already, written by another coordinator", metadata.name());
+                    return Outcome::NotWritten(Error::new(ErrorKind::Conflict, message));
+                }
+                (ErrorKind::Store | ErrorKind::Conflict, _) if attempt < ATTEMPTS_MAX => {}
+                // A put that the store refused outright comes to nothing; an earlier try may still.
+                (ErrorKind::Invalid | ErrorKind::Unsupported, Err(look))
+                    if attempt == 1 && look.kind() == ErrorKind::NotFound =>
+                {
+                    return Outcome::NotWritten(error);
+                }
+                _ => return Outcome::Unknown(error),
+            }
+            attempt += 1;
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+    }
+
     fn publish(&self, checkpoint: CheckpointId) -> Result<Vec<Effect>> {
         self.books().decide_or_fail(|books| books.committed(checkpoint))
     }
@@ -195,7 +233,7 @@ impl Coordinator {
         if self.books().ledger.keeps_nothing() {
             return self.publish_resolved(checkpoint);
         }
-        match put(&commit.metadata, &commit.bytes).await {
+        match self.put(&commit.metadata, &commit.bytes).await {
             Outcome::Written => self.publish_resolved(checkpoint),
             Outcome::NotWritten(error) => {
                 drop(self.fail(checkpoint, error));
@@ -214,11 +252,11 @@ impl Coordinator {
         }
     }
 
-    /// Should the put of one land even later, it is an older checkpoint that nobody asks for.
+    /// Barred, so that a put on its way can't land.
     async fn give_up_before(&self, newer: CheckpointId) -> Result<()> {
         let mut decided = Ok(());
         for (checkpoint, commit) in self.unresolved(|id| id < newer) {
-            match commit.is_there().await {
+            match commit.has_happened(checkpoint, self.shared.epoch).await {
                 Ok(true) => decided = decided.and(self.publish_resolved(checkpoint)),
                 Ok(false) => {
                     drop(self.fail(checkpoint, Error::new(ErrorKind::Store, "its metadata was never written")));
@@ -236,39 +274,23 @@ impl Coordinator {
 }
 
 impl Unresolved {
-    async fn is_there(&self) -> Result<bool> {
-        match self.metadata.read_all(METADATA_BYTES_MAX).await {
-            Ok(there) => Ok(there == self.bytes),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
+    /// If not, it never will.
+    async fn has_happened(&self, checkpoint: CheckpointId, epoch: u64) -> Result<bool> {
+        bar(&self.metadata, checkpoint, epoch).await?;
+        Ok(self.metadata.read_all(METADATA_BYTES_MAX).await? == self.bytes)
     }
 }
 
-/// Puts the metadata, and finds out what came of it.
-async fn put(metadata: &Location, bytes: &Bytes) -> Outcome {
+/// Takes the place of metadata that isn't there. On return there is the one or the other.
+pub(super) async fn bar(metadata: &Location, checkpoint: CheckpointId, epoch: u64) -> Result<()> {
     let mut wait = WAIT_MIN;
     let mut attempt = 1;
     loop {
-        let error = match metadata.create(vec![bytes.clone()]).await {
-            Ok(()) => return Outcome::Written,
-            Err(error) => error,
-        };
-        match (error.kind(), metadata.read_all(METADATA_BYTES_MAX).await) {
-            // This very put, or an earlier try of it, has landed.
-            (_, Ok(there)) if there == bytes => return Outcome::Written,
-            (_, Ok(_)) => {
-                let message = format!("{} is there already, written by another coordinator", metadata.name());
-                return Outcome::NotWritten(Error::new(ErrorKind::Conflict, message));
-            }
-            (ErrorKind::Store | ErrorKind::Conflict, _) if attempt < ATTEMPTS_MAX => {}
-            // A put that the store refused outright comes to nothing; an earlier try may still.
-            (ErrorKind::Invalid | ErrorKind::Unsupported, Err(look))
-                if attempt == 1 && look.kind() == ErrorKind::NotFound =>
-            {
-                return Outcome::NotWritten(error);
-            }
-            _ => return Outcome::Unknown(error),
+        let Err(error) = metadata.create(vec![barred(checkpoint, epoch)]).await else { return Ok(()) };
+        match metadata.exists().await {
+            Ok(true) => return Ok(()),
+            _ if attempt == ATTEMPTS_MAX => return Err(error.context("barring a checkpoint that never completed")),
+            _ => {}
         }
         attempt += 1;
         tokio::time::sleep(wait).await;

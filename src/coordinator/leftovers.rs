@@ -5,10 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Coordinator, Shared};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::barred_by;
 use crate::id::CheckpointId;
 use crate::metrics;
 use crate::store::names::{self, PhysicalFileName};
-use crate::store::{FlinkPath, Location};
+use crate::store::{FlinkPath, Listed, Location};
+
+/// What takes the place of metadata is no longer.
+const BARRED_BYTES_MAX: u64 = 1 << 10;
 
 /// What was found and deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,22 +49,28 @@ impl Shared {
     /// As [`remove_leftovers`](Coordinator::remove_leftovers), for a job whose checkpoints are all gone; then its empty
     /// directories, too. Where somebody else has a checkpoint, what that names isn't known, and all stays.
     pub(super) async fn clear(&self) -> Result<()> {
-        match self.remove_dead().await {
-            Err(error) if error.kind() == ErrorKind::Conflict => {
+        match (self.remove_dead().await, &self.fence) {
+            (Err(error), _) if error.kind() == ErrorKind::Conflict => {
                 tracing::warn!(error = error.one_line(), "the job's leftovers stay");
             }
-            removed => drop(removed?),
+            (Err(error), _) => return Err(error),
+            (Ok(_), Some(fence)) => fence.remove().await?,
+            (Ok(_), None) => {}
+        }
+        for directory in self.directory.root().list_dir().await?.directories {
+            self.stores.locate(&directory)?.remove_empty_dirs().await?;
         }
         self.directory.root().remove_empty_dirs().await.map(drop)
     }
 
     async fn remove_dead(&self) -> Result<Leftovers> {
+        self.refuse_if_fenced()?;
         let before = self.known();
         let root = self.directory.root();
         let listed = root.list().await?;
         let known: BTreeSet<CheckpointId> = before.union(&self.known()).copied().collect();
         for file in &listed {
-            self.refuse_unknown(&file.path, &known)?;
+            self.refuse_unknown(file, &known).await?;
         }
         // After the listing: what is named or begun meanwhile isn't in it, or is found to be so here.
         let dead = self.dead(listed.into_iter().map(|file| (file.path, file.size)));
@@ -85,13 +95,25 @@ impl Shared {
         books.ledger.completed().chain(books.ledger.pending()).collect()
     }
 
-    fn refuse_unknown(&self, path: &FlinkPath, known: &BTreeSet<CheckpointId>) -> Result<()> {
-        match self.directory.checkpoint_of(path) {
-            Some(id) if path.file_name() == Some(names::METADATA) && !known.contains(&id) => {
-                let message = format!("{path}: this coordinator doesn't know the checkpoint: recover the job first");
-                Err(Error::new(ErrorKind::Conflict, message))
-            }
-            _ => Ok(()),
+    async fn refuse_unknown(&self, file: &Listed, known: &BTreeSet<CheckpointId>) -> Result<()> {
+        let path = &file.path;
+        let is_unknown = |id| path.file_name() == Some(names::METADATA) && !known.contains(&id);
+        if !self.directory.checkpoint_of(path).is_some_and(is_unknown) || !self.is_completed(file).await? {
+            return Ok(());
+        }
+        let message = format!("{path}: this coordinator doesn't know the checkpoint: recover the job first");
+        Err(Error::new(ErrorKind::Conflict, message))
+    }
+
+    /// Is the `_metadata` file that of a checkpoint? Not if it was barred, or is gone meanwhile.
+    pub(super) async fn is_completed(&self, metadata: &Listed) -> Result<bool> {
+        if metadata.size > BARRED_BYTES_MAX {
+            return Ok(true);
+        }
+        match self.stores.locate(&metadata.path)?.read_all(BARRED_BYTES_MAX).await {
+            Ok(bytes) => Ok(barred_by(&bytes).is_none()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

@@ -1,13 +1,15 @@
 //! One job's checkpoints: triggered, acknowledged, committed, and cleared away.
 //!
 //! The shell around the [`Ledger`], which decides everything: this module turns handles into names, carries out effects
-//! and reports what came of them. It alone deletes files of the job (I3), and always in one order: data sealed, metadata
-//! created, published in memory, older ones discarded.
+//! and reports what came of them. It alone deletes files of the job (I3), and always in one order: data sealed, the
+//! commit announced in the fence log, metadata created, published in memory, older ones discarded.
 
 mod assemble;
 mod books;
 mod commit;
+mod fence;
 mod files;
+mod inheritance;
 mod leftovers;
 mod reaper;
 mod recover;
@@ -24,15 +26,17 @@ pub use commit::Completed;
 pub use leftovers::Leftovers;
 pub use rewrite::Rewritten;
 
+use crate::config::Fencing;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{InlineHandle, MasterState};
 use crate::id::{CheckpointId, OperatorId, Subtask};
-use crate::ledger::{Effect, Ledger, LedgerSettings};
+use crate::ledger::{Effect, LedgerSettings};
 use crate::protocol::{Acknowledgement, OperatorSpec, RewritePlan, Trigger};
 use crate::read::ReadLimits;
 use crate::store::{FlinkPath, JobDirectory, Stores};
 use crate::write::{Tokens, WriteSettings};
 use books::{Books, Draft};
+use fence::{Fence, Saying};
 use reaper::Reaper;
 
 /// How a coordinator works.
@@ -52,6 +56,24 @@ pub struct CoordinatorSettings {
     pub write: WriteSettings,
     /// How the background rewrite and restores read.
     pub read: ReadLimits,
+    /// How it is kept apart from other coordinators of the job.
+    pub fencing: FencingSettings,
+}
+
+/// How coordinators of one job are kept apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FencingSettings {
+    /// Whether, and whether it has to be possible.
+    pub mode: Fencing,
+    /// Rounds in which the store has to show that of several who create a file at once one succeeds; see
+    /// [`Location::try_create_only`](crate::store::Location::try_create_only).
+    pub proof_rounds: u32,
+}
+
+impl Default for FencingSettings {
+    fn default() -> Self {
+        Self { mode: Fencing::Auto, proof_rounds: 4 }
+    }
 }
 
 /// The coordinator of one job. Cheap to clone; clones are one coordinator.
@@ -70,6 +92,8 @@ struct Shared {
     tokens: Tokens,
     /// In the names of files and in trailers.
     epoch: u64,
+    /// `None` where there can't be one, or is to be none.
+    fence: Option<Fence>,
     /// Never held across an await; the reaper's own lock may be taken while it is held, never the other way round.
     books: Mutex<Books>,
     reaper: Reaper,
@@ -87,35 +111,6 @@ pub struct Latest {
 }
 
 impl Coordinator {
-    /// The coordinator of a job that has no checkpoint yet. Makes no request.
-    ///
-    /// For a job that may have some, [`recover`](Self::recover).
-    pub fn new(
-        stores: Stores,
-        directory: JobDirectory,
-        operators: Vec<OperatorSpec>,
-        settings: CoordinatorSettings,
-        tokens: Tokens,
-    ) -> Self {
-        let books = Books::new(Ledger::new(settings.ledger), &directory);
-        Self::with_books(stores, directory, operators, settings, tokens, books, 1)
-    }
-
-    fn with_books(
-        stores: Stores,
-        directory: JobDirectory,
-        operators: Vec<OperatorSpec>,
-        settings: CoordinatorSettings,
-        tokens: Tokens,
-        books: Books,
-        epoch: u64,
-    ) -> Self {
-        let reaper = Reaper::new(settings.deletes_max, settings.delete_retries);
-        let (books, deciding) = (Mutex::new(books), tokio::sync::Mutex::default());
-        let shared = Shared { stores, directory, operators, settings, tokens, epoch, books, reaper, deciding };
-        Self { shared: Arc::new(shared) }
-    }
-
     /// The number to give to the next checkpoint.
     pub fn next_checkpoint(&self) -> CheckpointId {
         self.books().ledger.next_checkpoint()
@@ -125,8 +120,9 @@ impl Coordinator {
     ///
     /// # Errors
     /// `Conflict`: the number isn't higher than all before; or the outcome of 16 commits is unknown, and
-    /// [`settle`](Self::settle) has to find it out.
+    /// [`settle`](Self::settle) has to find it out. `Fenced`: a newer coordinator was met.
     pub fn trigger(&self, checkpoint: CheckpointId) -> Result<Trigger> {
+        self.shared.refuse_if_fenced()?;
         let subtasks: BTreeSet<Subtask> = self.shared.operators.iter().flat_map(OperatorSpec::subtasks).collect();
         let mut books = self.books();
         if books.unresolved.len() >= commit::UNRESOLVED_MAX {
@@ -298,27 +294,41 @@ impl Coordinator {
         self.shared.epoch
     }
 
+    /// Is it certain that no older coordinator of the job can commit or delete what this one needs? Not so where the
+    /// settings or the store don't allow for it; then it is for others to see to that there is one at a time.
+    pub fn is_fenced_off(&self) -> bool {
+        self.shared.fence.is_some()
+    }
+
     /// Waits for the deletes under way, tries those again that have failed, and puts metadata again of which nobody
     /// knows whether it is there. A checkpoint may complete by that: ask [`latest`](Self::latest) afterwards, and tell the
     /// workers, since the next one can only name again what is still kept.
     ///
     /// # Errors
     /// The first commit that is still in doubt; the others are decided. The first delete that still fails; a further call
-    /// tries again. Cancel safe.
+    /// tries again. `Fenced`: a newer coordinator was met. Cancel safe.
     pub async fn settle(&self) -> Result<()> {
+        self.shared.refuse_if_fenced()?;
         self.resolve().await?;
         self.shared.reaper.settle(&self.shared).await
     }
 
     /// The job is over: its pending checkpoints are aborted, and the completed ones discarded if the retention says so.
-    /// Then nothing of the job is left but what its tasks own. Where there is a checkpoint that this coordinator doesn't
-    /// know, what no checkpoint of its own names stays, too.
+    /// Then nothing of the job is left but what its tasks own; and, if it had several coordinators, the small files that
+    /// keep these apart: one that has slept through all that mustn't take the job for a new one. Where there is a checkpoint that this
+    /// coordinator doesn't know, what no checkpoint of its own names stays, too.
     ///
     /// To be called when the workers have stopped. Waits for the deletes.
     ///
     /// # Errors
-    /// The first delete that fails; a further call goes on.
+    /// The first delete that fails; a further call goes on. `Fenced`: a newer coordinator has the job, and nothing has
+    /// changed.
     pub async fn dispose(&self, end: JobEnd) -> Result<()> {
+        let keeps_nothing = end.discards(self.shared.settings.ledger.retention);
+        if keeps_nothing {
+            // Who comes next must not count on what is about to go.
+            self.announce(0).await?;
+        }
         tracing::info!(?end, "job ended");
         let effects = self.books().decide(|books| {
             books.drafts.clear();
@@ -327,8 +337,26 @@ impl Coordinator {
         self.perform(effects);
         self.resolve().await?;
         self.shared.reaper.settle(&self.shared).await?;
-        if end.discards(self.shared.settings.ledger.retention) && self.books().ledger.latest().is_none() {
+        if keeps_nothing && self.books().ledger.latest().is_none() {
             self.shared.clear().await?;
+        }
+        Ok(())
+    }
+
+    /// Says in the fence log what may be committed from now on, and of how many completed checkpoints nothing is deleted.
+    async fn announce(&self, retained: usize) -> Result<()> {
+        let Some(fence) = &self.shared.fence else { return Ok(()) };
+        let of_no_use = fence.say(|| {
+            let books = self.books();
+            Saying {
+                open: books.ledger.committing().collect(),
+                kept: books.ledger.completed().collect(),
+                retained: u32::try_from(retained).unwrap_or(u32::MAX),
+            }
+        });
+        if let Some(entry) = of_no_use.await? {
+            self.shared.reaper.put_back_failed();
+            self.shared.reaper.submit_delete(&self.shared, entry);
         }
         Ok(())
     }
@@ -344,6 +372,10 @@ impl Coordinator {
 }
 
 impl Shared {
+    fn refuse_if_fenced(&self) -> Result<()> {
+        self.fence.as_ref().map_or(Ok(()), Fence::refuse_if_over)
+    }
+
     fn books(&self) -> MutexGuard<'_, Books> {
         // No code between two changes of the books can panic, so they are never half changed.
         self.books.lock().unwrap_or_else(PoisonError::into_inner)

@@ -64,7 +64,10 @@ impl Reaper {
 
     /// Takes jobs; starts a task for them where there is a runtime, else they wait for the next call that has one.
     pub(super) fn submit(&self, shared: &Arc<Shared>, effects: Vec<Effect>) {
-        let jobs: Vec<Job> = effects.into_iter().filter_map(|effect| job(shared, effect)).collect();
+        self.enqueue(shared, effects.into_iter().filter_map(|effect| job(shared, effect)).collect());
+    }
+
+    fn enqueue(&self, shared: &Arc<Shared>, jobs: Vec<Job>) {
         let refused = {
             let mut queue = self.queue();
             let room = QUEUE_MAX.saturating_sub(queue.waiting.len());
@@ -76,6 +79,11 @@ impl Reaper {
             tracing::warn!(refused, waiting = QUEUE_MAX, "deletes are too slow: some are left to a later clean-up");
         }
         self.start(shared);
+    }
+
+    /// A file that is of no use any more, as [`submit`](Self::submit).
+    pub(super) fn submit_delete(&self, shared: &Arc<Shared>, file: Location) {
+        self.enqueue(shared, vec![Job::Delete(vec![file])]);
     }
 
     /// Has what has failed tried again with what is submitted next, unless there is enough to do.
@@ -116,7 +124,7 @@ impl Reaper {
             let shared = shared.clone();
             runtime.spawn(async move {
                 let mut cut = Cut { reaper: &shared.reaper, is_done: false };
-                while let Some(job) = shared.reaper.next() {
+                while let Some(job) = shared.reaper.next(&shared) {
                     shared.reaper.carry_out(&shared, job).await;
                 }
                 cut.is_done = true;
@@ -125,9 +133,14 @@ impl Reaper {
     }
 
     /// The next job. After the last one another task may be started at once: this one has nothing more to say then.
-    fn next(&self) -> Option<Job> {
+    fn next(&self, shared: &Shared) -> Option<Job> {
+        let is_over = shared.refuse_if_fenced().is_err();
         let job = {
             let mut queue = self.queue();
+            if is_over {
+                queue.waiting.clear();
+                queue.failed.clear();
+            }
             let job = queue.waiting.pop_front();
             queue.running = job.is_some();
             job
@@ -187,6 +200,9 @@ impl Reaper {
     /// Side by side. What failed, as a job, with the first error.
     pub(super) async fn delete_all(&self, shared: &Shared, files: Vec<Location>) -> Option<(Job, Error)> {
         let deletes = stream::iter(files).map(|file| async move {
+            if let Err(fenced) = shared.refuse_if_fenced() {
+                return Some((file, fenced));
+            }
             // In doubt, do not delete (I3).
             if shared.books().names(file.name()) {
                 tracing::error!(file = %file.name(), "a file to be deleted is named: left alone");
@@ -243,7 +259,12 @@ impl Reaper {
             let files = directory.list_dir().await?.files;
             // Else somebody has completed it after all, maybe a coordinator of the same epoch: what is shared, too, may
             // be named.
-            if !files.iter().any(|file| file.path.file_name() == Some(names::METADATA)) {
+            let metadata = files.iter().find(|file| file.path.file_name() == Some(names::METADATA));
+            let is_completed = match metadata {
+                Some(metadata) => shared.is_completed(metadata).await?,
+                None => false,
+            };
+            if !is_completed {
                 dead.insert(checkpoint);
                 own.push(directory);
                 found.extend(files);

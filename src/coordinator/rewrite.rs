@@ -46,10 +46,12 @@ impl Coordinator {
     /// calls at a time do the same work twice.
     ///
     /// # Errors
-    /// `NotFound`, `Damaged`: a segment isn't there or isn't what it was. `Store`. Nothing has changed then.
+    /// `NotFound`, `Damaged`: a segment isn't there or isn't what it was. `Store`. `Fenced`: a newer coordinator was met.
+    /// Nothing has changed then.
     ///
     /// Cancel safe; a cancelled call may leave files that nothing names, to be swept.
     pub async fn rewrite(&self, bytes_max: u64) -> Result<Rewritten> {
+        self.shared.refuse_if_fenced()?;
         let Some(latest) = self.latest() else { return Ok(Rewritten::default()) };
         let checkpoint = Checkpoint::load_intact(&self.shared.stores, &latest.path).await?;
         let state = State::of(&self.shared.stores, &checkpoint).await?;

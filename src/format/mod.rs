@@ -9,6 +9,7 @@
 mod acknowledgement;
 mod channel;
 pub mod checksum;
+mod fence;
 pub mod footer;
 mod input;
 mod keyed;
@@ -22,6 +23,7 @@ mod stream;
 pub mod trailer;
 
 pub use channel::{MergedChannel, merged_channels};
+pub use fence::{LogEntry, Step, barred, barred_by};
 pub use footer::{Footer, FooterBuilder, SegmentEntry, Tail};
 pub use metadata::{Decoded, Encoded, decode, encode};
 pub use properties::{Properties, PropertiesKind, PropertiesRead};

@@ -208,6 +208,15 @@ impl Ledger {
         Ok(())
     }
 
+    /// Gives completed checkpoints up, whatever the retention says.
+    pub fn give_up(&mut self, checkpoints: impl IntoIterator<Item = CheckpointId>) -> Vec<Effect> {
+        let is_completed = |id: &CheckpointId| {
+            matches!(self.checkpoints.get(id).map(|page| &page.state), Some(State::Completed { .. }))
+        };
+        let completed: Vec<_> = checkpoints.into_iter().filter(is_completed).collect();
+        completed.into_iter().filter_map(|id| self.discard(id)).collect()
+    }
+
     /// Numbering goes on after this one, which isn't the job's own.
     pub fn start_after(&mut self, checkpoint: CheckpointId) {
         self.last = self.last.max(Some(checkpoint));

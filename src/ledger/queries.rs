@@ -35,6 +35,12 @@ impl Ledger {
         pending.map(|(&id, _)| id)
     }
 
+    /// The checkpoints whose metadata may come to exist, in order.
+    pub fn committing(&self) -> impl Iterator<Item = CheckpointId> + '_ {
+        let committing = self.checkpoints.iter().filter(|(_, c)| matches!(c.state, State::Committing(_)));
+        committing.map(|(&id, _)| id)
+    }
+
     /// Does some retained or pending checkpoint name a segment in this file?
     pub fn names_file(&self, path: &str) -> bool {
         self.registry.holds(path)

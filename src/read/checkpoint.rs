@@ -81,6 +81,11 @@ impl Checkpoint {
             ),
             _ => e,
         })?;
+        if let Some(epoch) = format::barred_by(&bytes) {
+            let message =
+                format!("no checkpoint at {}: the coordinator of epoch {epoch} has barred it", directory.real());
+            return Err(Error::new(ErrorKind::NotFound, message));
+        }
         Ok((directory, bytes))
     }
 

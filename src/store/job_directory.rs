@@ -10,6 +10,7 @@ pub struct JobDirectory {
     root: Location,
     shared: Location,
     task_owned: Location,
+    fence: Location,
 }
 
 impl JobDirectory {
@@ -21,7 +22,8 @@ impl JobDirectory {
     /// A checkpoint directory that one job has for itself.
     pub fn at(root: Location) -> Result<Self> {
         let (shared, task_owned) = (root.join(names::SHARED)?, root.join(names::TASK_OWNED)?);
-        Ok(Self { root, shared, task_owned })
+        let fence = root.join(names::FENCE)?;
+        Ok(Self { root, shared, task_owned, fence })
     }
 
     /// All of it.
@@ -49,6 +51,11 @@ impl JobDirectory {
     /// What the tasks own; never deleted.
     pub fn task_owned(&self) -> &Location {
         &self.task_owned
+    }
+
+    /// What keeps the job's coordinators apart; it outlives all else of the job.
+    pub fn fence(&self) -> &Location {
+        &self.fence
     }
 
     /// Does the path lie in one of the job's directories: a checkpoint's, `shared` or `taskowned`? What else is below the

@@ -19,6 +19,27 @@ pub const METADATA: &str = "_metadata";
 pub const SHARED: &str = "shared";
 /// The directory of files that belong to tasks.
 pub const TASK_OWNED: &str = "taskowned";
+/// The directory of the files that keep a job's coordinators apart.
+pub const FENCE: &str = "_drystone";
+
+const LOG_PREFIX: &str = "log-";
+
+/// The file of the fence log's entry at a position. In the order of names they are in the order of positions.
+pub fn log_entry(position: u64) -> String {
+    format!("{LOG_PREFIX}{position:020}")
+}
+
+/// The position of an entry of the fence log; none if the name is of something else.
+pub fn parse_log_entry(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(LOG_PREFIX).filter(|digits| digits.len() == 20)?;
+    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+/// A file by which it is tried out what the store does.
+pub fn probe(token: FileToken) -> String {
+    format!("probe-{token}")
+}
+
 /// The file that says that a run is writing a checkpoint's directory, or was interrupted: the run with this token, which
 /// all names of its files hold.
 pub fn unfinished_marker(run: FileToken) -> String {

@@ -67,6 +67,14 @@ impl FaultStore {
         plan.faults.extend((next..next + count).map(|number| (number, Fault::Before)));
     }
 
+    /// Counts from here on, and fails as it is told now.
+    #[allow(dead_code, reason = "not every test that uses this store begins with what may not fail")]
+    pub fn begin(&self, faults: impl IntoIterator<Item = (usize, Fault)>) {
+        let mut plan = self.plan.lock().unwrap();
+        plan.operations.clear();
+        plan.faults = faults.into_iter().collect();
+    }
+
     /// Nothing fails from here on.
     #[allow(dead_code, reason = "not every test that uses this store lets it recover")]
     pub fn heal(&self) {

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use drystone::config::{ClaimMode, Retention};
-use drystone::coordinator::{Acknowledged, Completed, Coordinator, CoordinatorSettings};
+use drystone::config::{ClaimMode, Fencing, Retention};
+use drystone::coordinator::{Acknowledged, Completed, Coordinator, CoordinatorSettings, FencingSettings};
+use drystone::format::barred_by;
 use drystone::handle::{IncrementalHandle, JavaString, KeyedHandle, LocalPathHandle, StreamHandle, SubtaskState};
 use drystone::id::{CheckpointId, JobId, KeyGroupRange, OperatorId, Scope, Subtask};
 use drystone::ledger::{LedgerSettings, SpacePolicy};
@@ -56,7 +57,13 @@ pub fn settings() -> CoordinatorSettings {
         delete_retries: 2,
         write: WriteSettings::default(),
         read: ReadLimits::default(),
+        fencing: FencingSettings { proof_rounds: 0, ..FencingSettings::default() },
     }
+}
+
+/// As [`settings`], with nothing that keeps coordinators apart.
+pub fn unfenced() -> CoordinatorSettings {
+    CoordinatorSettings { fencing: FencingSettings { mode: Fencing::Off, proof_rounds: 0 }, ..settings() }
 }
 
 /// Numbers that a test can repeat.
@@ -66,11 +73,11 @@ pub fn tokens() -> Tokens {
 }
 
 impl Live {
-    pub fn new(store: Arc<dyn ObjectStore>, parallelism: u32, settings: CoordinatorSettings) -> Self {
-        Self::with_tokens(store, parallelism, settings, tokens())
+    pub async fn new(store: Arc<dyn ObjectStore>, parallelism: u32, settings: CoordinatorSettings) -> Self {
+        Self::with_tokens(store, parallelism, settings, tokens()).await
     }
 
-    pub fn with_tokens(
+    pub async fn with_tokens(
         store: Arc<dyn ObjectStore>,
         parallelism: u32,
         settings: CoordinatorSettings,
@@ -81,7 +88,8 @@ impl Live {
         let directory = JobDirectory::of_job(&stores.locate(&root).unwrap(), JOB).unwrap();
         let spec = OperatorSpec::new(OPERATOR, parallelism, 128);
         let coordinator =
-            Coordinator::new(stores.clone(), directory.clone(), vec![spec.clone()], settings, tokens.clone());
+            Coordinator::recover(stores.clone(), directory.clone(), vec![spec.clone()], settings, tokens.clone());
+        let coordinator = coordinator.await.unwrap();
         let write = WriteSettings { inline_bytes_max: 0, ..WriteSettings::default() };
         Self { stores, directory, coordinator, spec, settings, tokens, write }
     }
@@ -170,11 +178,19 @@ impl Live {
         self.coordinator.complete(checkpoint).await
     }
 
-    /// Every file below the job's directory, with its length.
+    /// Every file below the job's directory, with its length, but what keeps coordinators apart.
     pub async fn files(&self) -> BTreeMap<String, u64> {
         let listed = self.directory.root().list().await.unwrap();
         let below = |path: &FlinkPath| path.relative_to(self.directory.root().name()).unwrap().to_string();
-        listed.iter().map(|file| (below(&file.path), file.size)).collect()
+        let mut files = BTreeMap::new();
+        for file in &listed {
+            let path = below(&file.path);
+            let bytes = self.stores.locate(&file.path).unwrap().read_all(1 << 10).await.unwrap_or_default();
+            if !path.starts_with("_drystone/") && barred_by(&bytes).is_none() {
+                files.insert(path, file.size);
+            }
+        }
+        files
     }
 
     /// The completed checkpoint, whole: every byte of it is checked.

@@ -54,9 +54,9 @@ pub async fn write(snapshot: &Snapshot, scope: Scope, bytes: Bytes) -> drystone:
 }
 
 impl Site {
-    pub fn new(parallelism: u32, settings: CoordinatorSettings, worker: WorkerSettings) -> Self {
+    pub async fn new(parallelism: u32, settings: CoordinatorSettings, worker: WorkerSettings) -> Self {
         let store = RuleStore::default();
-        let live = Live::new(Arc::new(store.clone()), parallelism, settings);
+        let live = Live::new(Arc::new(store.clone()), parallelism, settings).await;
         let worker = Worker::new(live.directory.clone(), "w", worker, live.tokens.clone());
         live.spec.subtasks().for_each(|subtask| worker.register(subtask));
         Self { live, store, worker }

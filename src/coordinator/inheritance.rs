@@ -1,0 +1,97 @@
+//! What a coordinator takes over from the one before, by the last entry of the fence log. Pure.
+
+use std::collections::BTreeSet;
+
+use crate::format::{LogEntry, Step};
+use crate::id::{CheckpointId, FileToken};
+
+/// What the coordinator before may have done, and may do yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Inheritance {
+    /// Checkpoints that it may have completed.
+    pub(super) open: BTreeSet<CheckpointId>,
+    /// Checkpoints that it had completed; `None`: all that are there.
+    kept: Option<BTreeSet<CheckpointId>>,
+    /// It may delete what is older than so many of these.
+    retained: u32,
+}
+
+impl Inheritance {
+    pub(super) fn of(last: Option<&LogEntry>) -> Self {
+        match last {
+            None => Self { open: BTreeSet::new(), kept: None, retained: u32::MAX },
+            Some(LogEntry { open, kept, retained, .. }) => Self {
+                open: open.iter().copied().collect(),
+                kept: kept.as_ref().map(|kept| kept.iter().copied().collect()),
+                retained: *retained,
+            },
+        }
+    }
+
+    /// The entry that begins the next epoch. Who claims the job after that has the same to take over.
+    pub(super) fn claim(&self, epoch: u64, coordinator: FileToken) -> LogEntry {
+        let (open, retained) = (self.open.iter().copied().collect(), self.retained);
+        let kept = self.kept.as_ref().map(|kept| kept.iter().copied().collect());
+        LogEntry { epoch, coordinator, step: Step::Claim, open, kept, retained }
+    }
+
+    /// Of the checkpoints that are there, those that the one before can't delete: the newest of what it had completed or
+    /// has completed since, and any that it never knew.
+    pub(super) fn adopted(&self, there: &BTreeSet<CheckpointId>) -> BTreeSet<CheckpointId> {
+        let Some(kept) = &self.kept else { return there.clone() };
+        let landed = self.open.intersection(there);
+        let candidates: BTreeSet<CheckpointId> = kept.iter().chain(landed).copied().collect();
+        let newest = candidates.iter().rev().take(self.retained as usize);
+        let newest = newest.filter(|id| there.contains(id)).copied();
+        let unknown = there.iter().copied().filter(|&id| Some(id) > self.last());
+        newest.chain(unknown).collect()
+    }
+
+    /// The highest number that may be taken.
+    pub(super) fn last(&self) -> Option<CheckpointId> {
+        self.open.iter().chain(self.kept.iter().flatten()).max().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(numbers: impl IntoIterator<Item = u64>) -> BTreeSet<CheckpointId> {
+        numbers.into_iter().map(CheckpointId).collect()
+    }
+
+    #[test]
+    fn the_newest_of_what_was_completed_live_on() {
+        let of = |kept: &[u64], open: &[u64], retained, there: &[u64]| {
+            let kept = Some(ids(kept.iter().copied()));
+            let inheritance = Inheritance { open: ids(open.iter().copied()), kept, retained };
+            inheritance.adopted(&ids(there.iter().copied()))
+        };
+        assert_eq!(of(&[3], &[4], 1, &[3]), ids([3]), "4 was never completed");
+        assert_eq!(of(&[3], &[4], 1, &[3, 4]), ids([4]), "3 may be deleted at any time");
+        assert_eq!(of(&[3], &[4], 1, &[4]), ids([4]));
+        assert_eq!(of(&[2, 3], &[4], 2, &[2, 3, 4]), ids([3, 4]));
+        assert_eq!(of(&[3, 10], &[11], 2, &[3, 11]), ids([11]), "10 lies elsewhere, and counts");
+        assert_eq!(of(&[3], &[4, 5], 1, &[3, 4]), ids([4]));
+        assert_eq!(of(&[3, 5], &[], 2, &[3, 4, 5]), ids([3, 5]), "4 came late, after it was given up");
+        assert_eq!(of(&[3], &[], 0, &[3]), ids([]), "the job has ended, and keeps nothing");
+        assert_eq!(of(&[3], &[4], 1, &[3, 4, 9]), ids([4, 9]), "9 is somebody else's");
+    }
+
+    #[test]
+    fn where_nothing_is_said_all_lives_on() {
+        let nothing = Inheritance::of(None);
+        assert_eq!(nothing.adopted(&ids([1, 2, 3])), ids([1, 2, 3]));
+        assert_eq!(nothing.last(), None);
+    }
+
+    #[test]
+    fn a_claim_hands_on_what_it_found() {
+        let before = Inheritance { open: ids([4]), kept: Some(ids([3])), retained: 1 };
+        let claim = before.claim(7, FileToken(9));
+        assert_eq!((claim.epoch, claim.step), (7, Step::Claim));
+        assert_eq!(Inheritance::of(Some(&claim)), before);
+        assert_eq!(before.last(), Some(CheckpointId(4)));
+    }
+}

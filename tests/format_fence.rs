@@ -1,0 +1,53 @@
+//! The entries of the fence log as bytes, and the mark that bars a checkpoint.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use bytes::Bytes;
+use drystone::format::{LogEntry, Step, barred, barred_by};
+use drystone::id::{CheckpointId, FileToken};
+use proptest::prelude::*;
+
+fn entry() -> impl Strategy<Value = LogEntry> {
+    let ids = || prop::collection::vec(any::<u64>().prop_map(CheckpointId), 0..20);
+    let step = prop_oneof![Just(Step::Claim), Just(Step::Intent)];
+    (any::<u64>(), any::<u64>(), step, ids(), prop::option::of(ids()), any::<u32>()).prop_map(
+        |(epoch, coordinator, step, open, kept, retained)| {
+            let coordinator = FileToken(coordinator);
+            LogEntry { epoch, coordinator, step, open, kept, retained }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn an_entry_is_read_as_it_was_written(entry in entry()) {
+        prop_assert_eq!(LogEntry::from_bytes(&entry.to_bytes().unwrap()).unwrap(), entry);
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let bytes = Bytes::from(bytes);
+        prop_assert!(LogEntry::from_bytes(&bytes).is_err());
+        prop_assert_eq!(barred_by(&bytes), None);
+    }
+
+    #[test]
+    fn the_bar_says_whose_it_is(checkpoint in any::<u64>(), epoch in any::<u64>()) {
+        prop_assert_eq!(barred_by(&barred(CheckpointId(checkpoint), epoch)), Some(epoch));
+    }
+}
+
+#[test]
+fn every_flipped_bit_and_every_cut_is_found() {
+    let (open, kept) = (vec![CheckpointId(8)], Some(vec![CheckpointId(6), CheckpointId(7)]));
+    let entry = LogEntry { epoch: 3, coordinator: FileToken(9), step: Step::Intent, open, kept, retained: 2 };
+    let bytes = entry.to_bytes().unwrap();
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.to_vec();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        LogEntry::from_bytes(&flipped.into()).unwrap_err();
+    }
+    for length in 0..bytes.len() {
+        LogEntry::from_bytes(&bytes.slice(..length)).unwrap_err();
+    }
+}
