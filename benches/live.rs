@@ -56,7 +56,7 @@ impl Writing {
         // Sealed, as it would be, so that its buffers are there for the next.
         let checkpoint = snapshot.checkpoint();
         let durable = snapshot.seal().await.unwrap();
-        self.worker.complete(self.coordinator.epoch(), checkpoint);
+        self.worker.complete(1, checkpoint);
         self.delete(durable).await;
         taken
     }
@@ -69,7 +69,7 @@ impl Writing {
         let started = Instant::now();
         let durable = snapshot.seal().await.unwrap();
         let taken = started.elapsed();
-        self.worker.complete(self.coordinator.epoch(), checkpoint);
+        self.worker.complete(1, checkpoint);
         self.delete(durable).await;
         taken
     }

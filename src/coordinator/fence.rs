@@ -23,6 +23,8 @@ const WAIT_MIN: std::time::Duration = std::time::Duration::from_millis(50);
 /// An entry names a few checkpoints.
 const ENTRY_BYTES_MAX: u64 = 1 << 20;
 
+const ENDED: &str = "the job has ended, and nothing is left of it";
+
 /// A claim on the job: the right to say in its log what is done to it, for as long as nobody newer claims it.
 pub(super) struct Fence {
     log: Location,
@@ -56,11 +58,11 @@ impl Fence {
     /// # Errors
     /// `Unsupported`: the store can't have one, and it is required or there is one from before. `Invalid`: it is switched
     /// off, and there is one from before. `Conflict`: others claim the job all the time. `Damaged`, `Store`.
-    pub(super) async fn claim(
+    pub(super) async fn claim<F: Future<Output = Result<u64>>>(
         directory: &JobDirectory,
         settings: FencingSettings,
         tokens: &Tokens,
-        epoch_before: impl AsyncFn() -> Result<u64>,
+        epoch_before: impl Fn() -> F,
     ) -> Result<Option<(Self, Inheritance)>> {
         let log = directory.fence();
         let mut last = last(log).await?;
@@ -137,7 +139,14 @@ impl Fence {
         for position in at.last.into_iter().chain([self.claimed_at]) {
             self.log.join(&names::log_entry(position))?.delete().await?;
         }
+        // From here on a job of this name is another.
+        self.over.get_or_init(|| ENDED.to_owned());
         Ok(())
+    }
+
+    /// Is nothing left of the job, nor of the fence?
+    pub(super) fn has_ended(&self) -> bool {
+        self.over.get().is_some_and(|over| over == ENDED)
     }
 
     /// A newer coordinator was met.

@@ -325,6 +325,9 @@ impl Coordinator {
     /// changed.
     pub async fn dispose(&self, end: JobEnd) -> Result<()> {
         let keeps_nothing = end.discards(self.shared.settings.ledger.retention);
+        if self.shared.fence.as_ref().is_some_and(Fence::has_ended) {
+            return Ok(());
+        }
         if keeps_nothing {
             // Who comes next must not count on what is about to go.
             self.announce(0).await?;

@@ -43,7 +43,8 @@ impl Coordinator {
     ) -> Result<Self> {
         let survey = || Survey::of(&stores, &directory);
         // First, the claim: from here on nothing is announced that isn't in the entry before it.
-        let claimed = Fence::claim(&directory, settings.fencing, &tokens, async || Ok(survey().await?.epoch)).await?;
+        let epoch_before = || async { Ok(survey().await?.epoch) };
+        let claimed = Fence::claim(&directory, settings.fencing, &tokens, epoch_before).await?;
         let (fence, inheritance) = match claimed {
             Some((fence, inheritance)) => (Some(fence), inheritance),
             None => (None, Inheritance::of(None)),

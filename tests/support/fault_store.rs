@@ -18,6 +18,7 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
+use tokio::sync::Notify;
 
 /// How an operation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,10 @@ pub enum Fault {
     After,
     /// Nothing has happened, nor does anything later.
     Crash,
+    /// It happens when the store is released, and so does all that is asked later.
+    StallBefore,
+    /// It has happened; the answer comes when the store is released, and nothing that is asked later happens before.
+    StallAfter,
 }
 
 /// Wraps a store in memory. Clones are one store.
@@ -35,6 +40,7 @@ pub enum Fault {
 pub struct FaultStore {
     inner: Arc<InMemory>,
     plan: Arc<Mutex<Plan>>,
+    released: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +50,7 @@ struct Plan {
     /// Put bytes until the store is full.
     bytes_left: Option<u64>,
     has_crashed: bool,
+    stalls: bool,
     operations: Vec<String>,
     uploads_open: i64,
 }
@@ -51,7 +58,7 @@ struct Plan {
 impl FaultStore {
     pub fn new(inner: Arc<InMemory>, faults: impl IntoIterator<Item = (usize, Fault)>) -> Self {
         let plan = Plan { faults: faults.into_iter().collect(), ..Plan::default() };
-        Self { inner, plan: Arc::new(Mutex::new(plan)) }
+        Self { inner, plan: Arc::new(Mutex::new(plan)), released: Arc::default() }
     }
 
     pub fn with_room(self, bytes: u64) -> Self {
@@ -81,6 +88,30 @@ impl FaultStore {
         self.plan.lock().unwrap().faults.clear();
     }
 
+    /// Is somebody kept waiting?
+    #[allow(dead_code, reason = "not every test that uses this store has it stall")]
+    pub fn stalls(&self) -> bool {
+        self.plan.lock().unwrap().stalls
+    }
+
+    /// Nobody is kept waiting any more.
+    #[allow(dead_code, reason = "not every test that uses this store has it stall")]
+    pub fn release(&self) {
+        self.plan.lock().unwrap().stalls = false;
+        self.released.notify_waiters();
+    }
+
+    async fn until_released(&self) {
+        loop {
+            let mut released = std::pin::pin!(self.released.notified());
+            released.as_mut().enable();
+            if !self.stalls() {
+                return;
+            }
+            released.await;
+        }
+    }
+
     /// What was asked for, in order.
     pub fn operations(&self) -> Vec<String> {
         self.plan.lock().unwrap().operations.clone()
@@ -99,6 +130,7 @@ impl FaultStore {
             plan.operations.push(operation);
             let fault = plan.faults.get(&number).copied();
             plan.has_crashed |= fault == Some(Fault::Crash);
+            plan.stalls |= fault == Some(Fault::StallBefore);
             if plan.has_crashed || fault == Some(Fault::Before) {
                 return Err(failed(io::Error::other("injected failure")));
             }
@@ -107,8 +139,17 @@ impl FaultStore {
             }
             fault
         };
+        self.until_released().await;
         let done = effect.await;
-        if fault.is_some() { done.and(Err(failed(io::Error::other("injected loss of the answer")))) } else { done }
+        if fault == Some(Fault::StallAfter) {
+            self.plan.lock().unwrap().stalls = true;
+            self.until_released().await;
+        }
+        if fault == Some(Fault::After) {
+            done.and(Err(failed(io::Error::other("injected loss of the answer"))))
+        } else {
+            done
+        }
     }
 
     fn upload_ended(&self, is_open: &mut bool) {
