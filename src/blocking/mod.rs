@@ -27,7 +27,7 @@
 //! # let _handle = durable.handle(&written)?;
 //! // A state made of the handles goes along.
 //! let sealed = durable.sealed().to_vec();
-//! coordinator.acknowledge(Acknowledgement { checkpoint, subtask: operator.subtask(0), state: None, sealed })?;
+//! coordinator.acknowledge(Acknowledgement { epoch: trigger.epoch, checkpoint, subtask: operator.subtask(0), state: None, sealed })?;
 //! let completed = coordinator.complete(checkpoint)?;
 //! worker.complete(trigger.epoch, checkpoint);
 //! # assert_eq!(completed.checkpoint, checkpoint);
