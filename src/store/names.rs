@@ -12,6 +12,7 @@ use std::str::FromStr;
 use crate::error::{Error, ErrorKind};
 use crate::id::{CheckpointId, FileToken, JobId};
 use crate::store::FlinkPath;
+use crate::store::local::is_partial_name;
 
 /// The file that makes a directory a checkpoint.
 pub const METADATA: &str = "_metadata";
@@ -69,6 +70,11 @@ pub fn parse_checkpoint_directory(name: &str) -> Option<CheckpointId> {
 /// Is this the name of a savepoint's directory, `savepoint-<...>`?
 pub fn is_savepoint_directory(name: &str) -> bool {
     name.strip_prefix(SAVEPOINT_PREFIX).is_some_and(|rest| !rest.is_empty())
+}
+
+/// Is this a checkpoint's metadata in the making on a local disk, `_metadata#<n>`?
+pub fn is_metadata_in_the_making(path: &FlinkPath) -> bool {
+    path.file_name().is_some_and(|name| is_partial_name(name) && name.split('#').next() == Some(METADATA))
 }
 
 /// The job whose directory has this name; none if it is no job's.
