@@ -72,7 +72,8 @@ impl Scenario {
     async fn prepare(self, job: &mut Job) -> drystone::Result<()> {
         let rounds = match self {
             First | Streamed => 0,
-            Fold => 3,
+            // As many files of a kind as it takes.
+            Fold => 5,
             _ => 2,
         };
         for _ in 0..rounds {
@@ -100,7 +101,8 @@ impl Scenario {
                 job.checkpoint().await?;
             }
             Fold => {
-                for _ in 0..3 {
+                // The second one replaces the last that names what was folded.
+                for _ in 0..2 {
                     job.change(&[1000], |_| true);
                     job.checkpoint().await?;
                 }
