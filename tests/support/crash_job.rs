@@ -46,6 +46,8 @@ pub struct Job {
     databases: Vec<Database>,
     believed: Arc<Mutex<Believed>>,
     seed: u64,
+    /// The length of the private chunks.
+    pub private_bytes: usize,
     /// Its state backend can't write a segment again.
     pub names_again: bool,
     /// How many chunks were named again, and how many written again to save space.
@@ -86,6 +88,7 @@ impl Job {
             databases,
             believed,
             seed: 0,
+            private_bytes: 700,
             names_again: false,
             reused: [0; 2],
         })
@@ -93,6 +96,7 @@ impl Job {
 
     /// Each subtask drops what `keeps` doesn't keep, and adds shared chunks, a private one and one that is inline.
     pub fn change(&mut self, new: &[usize], keeps: impl Fn(&str) -> bool) {
+        let private_bytes = self.private_bytes;
         for database in &mut self.databases {
             database.retain(|name, (scope, ..)| *scope == Scope::Shared && keeps(name));
             self.seed += 1;
@@ -104,7 +108,7 @@ impl Job {
                 bytes.truncate(length);
                 add(format!("{:04}-{number}", self.seed), Scope::Shared, bytes.into());
             }
-            add(format!("{:04}-private", self.seed), Scope::Exclusive, bytes_of(seed + 200, 700));
+            add(format!("{:04}-private", self.seed), Scope::Exclusive, bytes_of(seed + 200, private_bytes));
             add(format!("{:04}-small", self.seed), Scope::Exclusive, bytes_of(seed + 201, 30));
         }
     }
