@@ -115,8 +115,9 @@ async fn checkpoint_of(segments: u64) -> [Cost; 4] {
         };
         drop(written);
         let state = SubtaskState { managed_keyed: Some(KeyedHandle::Incremental(keyed)), ..SubtaskState::default() };
-        let (checkpoint, sealed) = (trigger.checkpoint, durable.sealed().to_vec());
-        coordinator.acknowledge(Acknowledgement { checkpoint, subtask, state: Some(Box::new(state)), sealed }).unwrap();
+        let (checkpoint, epoch) = (trigger.checkpoint, trigger.epoch);
+        let (state, sealed) = (Some(Box::new(state)), durable.sealed().to_vec());
+        coordinator.acknowledge(Acknowledgement { checkpoint, epoch, subtask, state, sealed }).unwrap();
     }
     let write = meter.lap();
     let completed = coordinator.complete(trigger.checkpoint).await.unwrap();

@@ -156,7 +156,8 @@ impl Job {
         };
         let state = SubtaskState { managed_keyed: Some(KeyedHandle::Incremental(keyed)), ..SubtaskState::default() };
         let sealed = durable.sealed().to_vec();
-        Ok(Acknowledgement { checkpoint: trigger.checkpoint, subtask, state: Some(Box::new(state)), sealed })
+        let (checkpoint, epoch) = (trigger.checkpoint, trigger.epoch);
+        Ok(Acknowledgement { checkpoint, epoch, subtask, state: Some(Box::new(state)), sealed })
     }
 
     /// All parts, and the commit.
@@ -177,15 +178,16 @@ impl Job {
         self.believed.lock().unwrap().contents.insert(checkpoint, contents.collect());
         let completed = self.coordinator.complete(checkpoint).await?;
         self.believed.lock().unwrap().promised = Some(checkpoint);
-        self.worker.complete(checkpoint);
-        completed.subsumed.iter().for_each(|&older| self.worker.subsume(older));
+        let epoch = self.coordinator.epoch();
+        self.worker.complete(epoch, checkpoint);
+        completed.subsumed.iter().for_each(|&older| self.worker.subsume(epoch, older));
         Ok(())
     }
 
     /// Gives a checkpoint up, on both sides.
     pub fn abort(&self, checkpoint: CheckpointId) {
         self.coordinator.abort(checkpoint);
-        self.worker.abort(checkpoint);
+        self.worker.abort(self.coordinator.epoch(), checkpoint);
     }
 
     pub fn ends(&self) {
