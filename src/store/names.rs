@@ -72,9 +72,10 @@ pub fn is_savepoint_directory(name: &str) -> bool {
     name.strip_prefix(SAVEPOINT_PREFIX).is_some_and(|rest| !rest.is_empty())
 }
 
-/// Is this a checkpoint's metadata in the making on a local disk, `_metadata#<n>`?
-pub fn is_metadata_in_the_making(path: &FlinkPath) -> bool {
-    path.file_name().is_some_and(|name| is_partial_name(name) && name.split('#').next() == Some(METADATA))
+/// What a local file in the making, `<name>#<n>`, is to be called; none if it is whole.
+pub fn final_name(path: &FlinkPath) -> Option<&str> {
+    let name = path.file_name().filter(|name| is_partial_name(name))?;
+    name.split('#').next()
 }
 
 /// The job whose directory has this name; none if it is no job's.

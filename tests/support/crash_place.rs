@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::path::Path as DiskPath;
 use std::sync::Arc;
 
+use drystone::format::barred_by;
 use drystone::store::{FlinkPath, Stores};
 use futures::StreamExt;
-use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
 use tempfile::TempDir;
 
 use super::crash_store::{CrashStore, Plan};
@@ -67,14 +68,19 @@ impl Place {
         }
     }
 
-    /// Every file below a directory, those in the making too; not what a coordinator keeps of itself.
+    /// Every file below a directory, those in the making too; not the log of the job's coordinators, nor what bars
+    /// metadata that is never to come.
     pub async fn files(&self, below: &FlinkPath) -> BTreeSet<FlinkPath> {
         let mut found = BTreeSet::new();
         match self {
             Self::Memory(objects) => {
                 let mut listed = objects.list(None);
                 while let Some(meta) = listed.next().await {
-                    found.insert(FlinkPath::parse(&format!("memory:/{}", meta.unwrap().location)).unwrap());
+                    let at = meta.unwrap().location;
+                    let bytes = objects.get(&at).await.unwrap().bytes().await.unwrap();
+                    if barred_by(&bytes).is_none() {
+                        found.insert(FlinkPath::parse(&format!("memory:/{at}")).unwrap());
+                    }
                 }
             }
             Self::Disk(directory) => {
@@ -84,13 +90,15 @@ impl Place {
                         let path = entry.unwrap().path();
                         match path.is_dir() {
                             true => waiting.push(path),
+                            false if barred_by(&std::fs::read(&path).unwrap()).is_some() => {}
                             false => drop(found.insert(FlinkPath::parse(&format!("file:{}", path.display())).unwrap())),
                         }
                     }
                 }
             }
         }
-        found.retain(|path| path.is_within(below) && !path.to_string().contains("/_drystone/"));
+        let is_log = |path: &FlinkPath| path.to_string().contains("/_drystone/") && !path.to_string().contains('#');
+        found.retain(|path| path.is_within(below) && !is_log(path));
         found
     }
 }
