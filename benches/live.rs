@@ -20,6 +20,8 @@ use drystone::worker::{Durable, Snapshot, Worker, WorkerSettings};
 use drystone::write::WriteSettings;
 use tokio::runtime::Runtime;
 
+/// There is no coordinator.
+const EPOCH: u64 = 1;
 /// Below the size of one file, so that none is sealed while segments are written.
 const TOTAL_BYTES: usize = 24 << 20;
 const SUBTASK: Subtask = Subtask { operator: OperatorId([1; 16]), index: 0, parallelism: 1 };
@@ -44,7 +46,7 @@ impl Writing {
     fn snapshot(&mut self) -> Snapshot {
         self.checkpoint += 1;
         let (checkpoint, plan) = (CheckpointId(self.checkpoint), RewritePlan::default());
-        self.worker.begin(SUBTASK, &Trigger { checkpoint, epoch: 1, plan, claimed: Vec::new() }).unwrap()
+        self.worker.begin(SUBTASK, &Trigger { checkpoint, epoch: EPOCH, plan, claimed: Vec::new() }).unwrap()
     }
 
     /// The time of the writes alone.
@@ -56,7 +58,7 @@ impl Writing {
         // Sealed, as it would be, so that its buffers are there for the next.
         let checkpoint = snapshot.checkpoint();
         let durable = snapshot.seal().await.unwrap();
-        self.worker.complete(1, checkpoint);
+        self.worker.complete(EPOCH, checkpoint);
         self.delete(durable).await;
         taken
     }
@@ -69,7 +71,7 @@ impl Writing {
         let started = Instant::now();
         let durable = snapshot.seal().await.unwrap();
         let taken = started.elapsed();
-        self.worker.complete(1, checkpoint);
+        self.worker.complete(EPOCH, checkpoint);
         self.delete(durable).await;
         taken
     }

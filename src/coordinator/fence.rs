@@ -158,6 +158,11 @@ impl Fence {
         Error::new(ErrorKind::Fenced, over.clone())
     }
 
+    /// Is this the name of an entry that nobody writes any more: this coordinator's claim, or one before it?
+    pub(super) fn is_before(&self, name: &str) -> bool {
+        names::parse_log_entry(name).is_some_and(|position| position <= self.claimed_at)
+    }
+
     pub(super) fn refuse_if_over(&self) -> Result<()> {
         match self.over.get() {
             Some(over) => Err(Error::new(ErrorKind::Fenced, over.clone())),

@@ -27,7 +27,8 @@ impl Coordinator {
     /// Deletes the files that say by their names that they were written for an earlier epoch, or for a checkpoint of this
     /// one that is over, and that no retained or pending checkpoint names. That is what a crash before the first completed
     /// checkpoint leaves, an upload that landed long after its checkpoint was aborted, and a delete that was given up.
-    /// Files with other names, and what tasks own, are left alone.
+    /// On a local disk also metadata and entries of the log in the making, of a coordinator that was cut off. Files with other names, and what tasks
+    /// own, are left alone.
     ///
     /// Only when every earlier attempt is known to be dead, its workers too: what they have on its way would be lost. Best
     /// after [`recover`](Self::recover), before the first trigger. Settles the deletes under way first, and lists the
@@ -120,15 +121,26 @@ impl Shared {
     /// Those of these files that nothing names, and nothing will.
     fn dead(&self, files: impl Iterator<Item = (FlinkPath, u64)>) -> BTreeMap<FlinkPath, u64> {
         let books = self.books();
+        let is_pending = |checkpoint: CheckpointId| books.ledger.pending().any(|id| id == checkpoint);
         let is_dead = |path: &FlinkPath| {
+            let own = self.directory.checkpoint_of(path);
+            if let Some(name) = names::final_name(path) {
+                // It doesn't say whose it is, but all others are dead.
+                if let Some(checkpoint) = own.filter(|_| name == names::METADATA) {
+                    return !is_pending(checkpoint);
+                }
+                if path.parent().as_ref() == Some(self.directory.fence().name()) {
+                    return self.fence.as_ref().is_some_and(|fence| fence.is_before(name));
+                }
+            }
             let is_shared = || path.parent().as_ref() == Some(self.directory.shared().name());
-            let in_place = self.directory.checkpoint_of(path).is_some() || is_shared();
+            let in_place = own.is_some() || is_shared();
             let name = PhysicalFileName::of(path).filter(|_| in_place);
             let is_over = name.is_some_and(|name| match name.attempt.cmp(&self.epoch) {
                 std::cmp::Ordering::Less => true,
                 std::cmp::Ordering::Equal => {
                     let is_copy = name.worker.as_str() == super::rewrite::WORKER && books.rewrites > 0;
-                    !is_copy && !books.ledger.pending().any(|id| id == name.checkpoint)
+                    !is_copy && !is_pending(name.checkpoint)
                 }
                 // Of a newer coordinator, which knows better.
                 std::cmp::Ordering::Greater => false,

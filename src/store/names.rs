@@ -12,6 +12,7 @@ use std::str::FromStr;
 use crate::error::{Error, ErrorKind};
 use crate::id::{CheckpointId, FileToken, JobId};
 use crate::store::FlinkPath;
+use crate::store::local::is_partial_name;
 
 /// The file that makes a directory a checkpoint.
 pub const METADATA: &str = "_metadata";
@@ -69,6 +70,12 @@ pub fn parse_checkpoint_directory(name: &str) -> Option<CheckpointId> {
 /// Is this the name of a savepoint's directory, `savepoint-<...>`?
 pub fn is_savepoint_directory(name: &str) -> bool {
     name.strip_prefix(SAVEPOINT_PREFIX).is_some_and(|rest| !rest.is_empty())
+}
+
+/// What a local file in the making, `<name>#<n>`, is to be called; none if it is whole.
+pub fn final_name(path: &FlinkPath) -> Option<&str> {
+    let name = path.file_name().filter(|name| is_partial_name(name))?;
+    name.split('#').next()
 }
 
 /// The job whose directory has this name; none if it is no job's.

@@ -20,11 +20,15 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Clone, Default)]
 pub struct Stores {
     rules: Arc<[Rebase]>,
+    layer: Option<Layer>,
     /// By store identity.
     opened: Arc<Mutex<BTreeMap<String, OpenStore>>>,
     /// Of all that are open, and shared by all clones.
     counters: Arc<Counters>,
 }
+
+/// Puts something of the caller's around a store.
+type Layer = Arc<dyn Fn(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> + Send + Sync>;
 
 /// One store.
 #[derive(Clone)]
@@ -50,8 +54,21 @@ impl Stores {
     /// authority. Clones made before don't see it.
     pub fn with_store(mut self, root: &FlinkPath, store: Arc<dyn ObjectStore>) -> Self {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let objects = Counted::around(store, &self.counters);
-        opened.insert(root.store_identity().to_owned(), OpenStore { objects, disk: None });
+        opened.insert(root.store_identity().to_owned(), self.enter(OpenStore { objects: store, disk: None }));
+        self.opened = Arc::new(Mutex::new(opened));
+        self
+    }
+
+    /// Puts a layer around every store that is opened or given from here on, a local disk too: the single seam for
+    /// faults, throttling and counting. What a layer is asked for has been counted before. Only a local disk's own
+    /// affairs pass it by: its directories, and its files in the making. Replaces an earlier layer; clones made before
+    /// don't see it.
+    pub fn with_layer(
+        mut self,
+        layer: impl Fn(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> + Send + Sync + 'static,
+    ) -> Self {
+        self.layer = Some(Arc::new(layer));
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.opened = Arc::new(Mutex::new(opened));
         self
     }
@@ -83,13 +100,21 @@ impl Stores {
         self.at(named, real.clone())
     }
 
+    /// The store as it is used: in its layer, and counted.
+    fn enter(&self, store: OpenStore) -> OpenStore {
+        let layered = match &self.layer {
+            Some(layer) => layer(store.objects),
+            None => store.objects,
+        };
+        OpenStore { objects: Counted::around(layered, &self.counters), disk: store.disk }
+    }
+
     fn at(&self, named: FlinkPath, real: FlinkPath) -> Result<Location> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         let store = match opened.get(real.store_identity()) {
             Some(store) => store.clone(),
             None => {
-                let store = open(&real)?;
-                let store = OpenStore { objects: Counted::around(store.objects, &self.counters), ..store };
+                let store = self.enter(open(&real)?);
                 opened.insert(real.store_identity().to_owned(), store.clone());
                 store
             }

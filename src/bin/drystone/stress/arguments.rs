@@ -22,7 +22,7 @@ pub struct StressArguments {
     #[arg(long, value_name = "SIZES", default_value = "lognormal:32768:1.0:1048576")]
     pub size: Sizes,
     /// Checkpoints, one after the other.
-    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub checkpoints: u32,
     /// Checkpoints that are kept.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -56,14 +56,21 @@ pub struct StressArguments {
     #[arg(long, value_enum)]
     pub mode: Option<Mode>,
     /// A local directory to work below; else a temporary one.
-    #[arg(long, value_name = "DIR", conflicts_with = "store")]
+    #[arg(long, value_name = "DIR", group = "place")]
     pub dir: Option<String>,
     /// A place to work below in any other store, as in s3://bucket/stress.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", group = "place")]
     pub store: Option<String>,
     /// Leaves the retained checkpoints behind.
     #[arg(long)]
     pub keep: bool,
+    /// Goes on with what an earlier run has kept in that place, however it ended: removes what nothing names, restores
+    /// the checkpoints and compares every byte, then writes further ones. By the words of the earlier run; packed only.
+    #[arg(long, requires = "place")]
+    pub resume: bool,
+    /// Prints a line for each checkpoint as soon as it is committed, and one when a resumed run has been read back.
+    #[arg(long)]
+    pub commits: bool,
     /// Prints one line of JSON for each mode; without --mode only for the packed one.
     #[arg(long)]
     pub json: bool,
@@ -110,8 +117,15 @@ impl StressArguments {
         )
     }
 
+    /// Refuses what doesn't go together.
+    pub fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.resume || self.mode() == Mode::Merge, "--resume goes on with packed checkpoints only");
+        anyhow::ensure!(self.resume || self.checkpoints > 0, "--checkpoints 0 only reads back, with --resume");
+        Ok(())
+    }
+
     pub fn mode(&self) -> Mode {
-        self.mode.unwrap_or(if self.json { Mode::Merge } else { Mode::Both })
+        self.mode.unwrap_or(if self.json || self.resume { Mode::Merge } else { Mode::Both })
     }
 }
 

@@ -75,7 +75,9 @@ impl Clock {
 #[derive(Clone, Debug, Default)]
 pub struct Space {
     /// All files that ever were.
-    pub created: BTreeSet<FlinkPath>,
+    pub seen: BTreeSet<FlinkPath>,
+    /// So many of them were there before the run.
+    pub found: u64,
     pub peak_files: u64,
     pub peak_bytes: u64,
     /// The most bytes in files per byte of live chunks, after a commit.
@@ -90,7 +92,7 @@ pub struct Space {
 impl Space {
     /// Files are there that may be needed, and all that was written.
     pub fn saw(&mut self, sample: &Sample) {
-        self.created.extend(sample.0.keys().cloned());
+        self.seen.extend(sample.0.keys().cloned());
         self.peak_files = self.peak_files.max(sample.files());
         self.peak_bytes = self.peak_bytes.max(sample.bytes());
     }
@@ -107,7 +109,11 @@ impl Space {
     }
 
     pub fn deleted(&self) -> u64 {
-        self.created.len() as u64 - self.last.files()
+        self.seen.len() as u64 - self.last.files()
+    }
+
+    pub fn created(&self) -> u64 {
+        self.seen.len() as u64 - self.found
     }
 }
 

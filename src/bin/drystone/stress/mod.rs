@@ -5,6 +5,7 @@ mod figures;
 mod packed;
 mod read_back;
 mod report;
+mod resume;
 mod run;
 mod sample;
 mod side;
@@ -13,12 +14,14 @@ mod state;
 mod unmerged;
 mod workload;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use drystone::config::{MemorySize, Retention, Settings};
 use drystone::storage::Storage;
 use drystone::store::{FlinkPath, Stores};
+use serde_json::json;
 
 pub use arguments::StressArguments;
 pub use site::Site;
@@ -26,6 +29,7 @@ pub use site::Site;
 use arguments::Mode;
 use figures::Figures;
 use packed::Packed;
+use resume::{Resumed, resume};
 use run::{Plan, run};
 use unmerged::Unmerged;
 use workload::Workload;
@@ -35,6 +39,7 @@ use crate::progress::Bar;
 use crate::transfer::settings;
 
 pub async fn run_stress(arguments: StressArguments, site: &Site) -> anyhow::Result<ExitCode> {
+    arguments.check()?;
     if let Some(remark) = arguments.remark().filter(|_| !arguments.json) {
         eprintln!("drystone: {remark}");
     }
@@ -50,11 +55,23 @@ pub async fn run_stress(arguments: StressArguments, site: &Site) -> anyhow::Resu
             Mode::Files => {
                 let plan = plan(&arguments, site.root().join("one-object-per-chunk")?)?;
                 let side = Arc::new(Unmerged::start(&plan)?);
-                cleaned(&plan, site, run(side, &workload, &plan, &bar)).await?
+                cleaned(&plan, site, run(side, &workload, &plan, &bar, BTreeMap::new())).await?
             }
             _ => {
                 let plan = plan(&arguments, site.root().join("packed")?)?;
-                let running = async { run(Arc::new(Packed::start(&plan).await?), &workload, &plan, &bar).await };
+                let running = async {
+                    let side = Packed::start(&plan).await?;
+                    let resumed = match arguments.resume {
+                        true => resume(side.coordinator(), &plan, &workload, &bar).await?,
+                        false => Resumed::default(),
+                    };
+                    report::resumed(&resumed, &arguments)?;
+                    if resumed.read_back.bad > 0 {
+                        // Nothing sound can be written on top of it.
+                        return Ok(Figures { read_back: resumed.read_back, ..Figures::default() });
+                    }
+                    run(Arc::new(side), &workload, &plan, &bar, resumed.retained).await
+                };
                 cleaned(&plan, site, running).await?
             }
         };
@@ -111,6 +128,13 @@ fn plan(arguments: &StressArguments, root: FlinkPath) -> anyhow::Result<Arc<Plan
         threads: usize::from(arguments.threads),
         checkpoints: u64::from(arguments.checkpoints),
         scope: arguments.scope(),
+        on_commit: match (arguments.commits, arguments.json) {
+            (false, _) => |_, _| Ok(()),
+            (true, false) => |checkpoint, path| output::print(&format!("committed {checkpoint}: {path}\n")),
+            (true, true) => |checkpoint, path| {
+                output::print(&format!("{}\n", json!({"committed": checkpoint.0, "path": path.to_string()})))
+            },
+        },
         root: storage.job_directory(state::JOB)?.root().clone(),
         storage,
     }))
@@ -124,7 +148,8 @@ async fn cleaned(
 ) -> anyhow::Result<Figures> {
     site.claim(&plan.root).await?;
     let figures = running.await;
-    let released = site.release(&plan.root).await;
+    let is_sound = figures.as_ref().is_ok_and(|figures| figures.read_back.bad == 0);
+    let released = site.release(&plan.root, is_sound).await;
     // What went wrong first says more.
     figures.and_then(|figures| released.map(|()| figures))
 }

@@ -22,6 +22,10 @@ pub struct Packed {
 }
 
 impl Packed {
+    pub fn coordinator(&self) -> &Coordinator {
+        &self.coordinator
+    }
+
     pub async fn start(plan: &Plan) -> anyhow::Result<Self> {
         let worker = plan.storage.worker(JOB, "stress")?;
         plan.operator.subtasks().for_each(|subtask| worker.register(subtask));

@@ -1,5 +1,6 @@
 //! A run's figures: as the one line of JSON that the bench it is compared with prints, and as a table for people.
 
+use drystone::coordinator::Leftovers;
 use drystone::id::Scope;
 use drystone::inspect::{NAMENODE_BYTES_PER_FILE, Prices};
 use drystone::store::Requests;
@@ -7,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::arguments::{Mode, StressArguments};
 use super::figures::Figures;
+use super::resume::Resumed;
 use crate::output::{self, size};
 
 /// Fields and their order are those of `PeerBench`; ours come last.
@@ -52,7 +54,7 @@ fn came_to(figures: &Figures) -> Value {
         "segments_reused": tally.segments_reused,
         "reuse_refused": tally.reuse_refused,
         "inline_segments": tally.inline_segments,
-        "physical_files_created": space.created.len(),
+        "physical_files_created": space.created(),
         "files_deleted": space.deleted(),
         "peak_files": space.peak_files,
         "final_files": space.last.files(),
@@ -104,6 +106,35 @@ fn per(amount: f64, seconds: f64) -> f64 {
 /// To five digits.
 fn rounded(value: f64) -> f64 {
     format!("{value:.4e}").parse().unwrap_or(value)
+}
+
+/// What a run goes on with. As a line of its own if commits are told, or to people.
+pub fn resumed(resumed: &Resumed, arguments: &StressArguments) -> anyhow::Result<()> {
+    if !arguments.resume || (arguments.json && !arguments.commits) {
+        return Ok(());
+    }
+    let (latest, read) = (resumed.latest(), &resumed.read_back);
+    let Leftovers { files, bytes } = resumed.leftovers;
+    if arguments.json {
+        let line = json!({
+            "resumed": latest.map(|latest| latest.0),
+            "checkpoints": read.checkpoints,
+            "bytes": read.bytes,
+            "bad": read.bad,
+            "leftover_files": files,
+            "leftover_bytes": bytes,
+        });
+        return output::print(&format!("{line}\n"));
+    }
+    let removed = format!("{} removed that nothing named", output::count(files, "file"));
+    output::print(&match latest {
+        None => format!("nothing to resume: starting anew, {removed}\n"),
+        Some(latest) => {
+            let verdict = if read.bad == 0 { "ok".to_owned() } else { format!("{} BAD", read.bad) };
+            let checkpoints = output::count(read.checkpoints, "checkpoint");
+            format!("resumed {latest}: every byte of {checkpoints} restored and compared: {verdict}; {removed}\n")
+        }
+    })
 }
 
 /// One object per chunk beside the packed run, or one of them alone.
@@ -172,7 +203,7 @@ fn rows(figures: &Figures, arguments: &StressArguments) -> Vec<Row> {
     let dollars = dollars(requests, &read.requests, checkpoints);
     let amplification = space.amplification();
     vec![
-        count("new files a checkpoint", each(space.created.len() as u64) + 1.0),
+        count("new files a checkpoint", each(space.created()) + 1.0),
         count("files at the end", files as f64),
         Row { name: "NameNode heap for them", text: size(heap), value: heap as f64 },
         count("PUTs a checkpoint", each(puts)),

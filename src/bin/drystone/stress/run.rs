@@ -29,6 +29,8 @@ pub struct Plan {
     pub checkpoints: u64,
     pub scope: Scope,
     pub storage: Storage,
+    /// Told of each checkpoint as soon as it is committed.
+    pub on_commit: fn(CheckpointId, &FlinkPath) -> anyhow::Result<()>,
     /// The job's directory.
     pub root: Location,
 }
@@ -39,15 +41,23 @@ pub struct Retained {
     pub chunks: Arc<Vec<Vec<Chunk>>>,
 }
 
+/// Goes on after what is retained already.
 pub async fn run<S: Side>(
     side: Arc<S>,
     workload: &Arc<Workload>,
     plan: &Arc<Plan>,
     bar: &Arc<Bar>,
+    retained: BTreeMap<CheckpointId, Retained>,
 ) -> anyhow::Result<Figures> {
     let before = plan.storage.stores().requests();
+    let first = retained.keys().next_back().map_or(1, |latest| latest.0 + 1);
     let mut run = Run::new(side, workload, plan);
-    for checkpoint in 1..=plan.checkpoints {
+    run.latest = retained.values().next_back().map(|latest| latest.chunks.clone()).unwrap_or_default();
+    run.retained = retained;
+    let there = run.sample().await?;
+    run.space.found = there.files();
+    run.space.settled(there, run.live_bytes());
+    for checkpoint in first..first + plan.checkpoints {
         run.checkpoint(CheckpointId(checkpoint), bar).await.with_context(|| format!("checkpoint {checkpoint}"))?;
     }
     run.side.close().await?;
@@ -101,6 +111,7 @@ impl<S: Side> Run<S> {
         let completed = self.side.complete(checkpoint, acknowledgements).await?;
         clock.add(&mut self.times.complete);
         let Completed { path, metadata_bytes, subsumed } = completed;
+        (self.plan.on_commit)(checkpoint, &path)?;
         self.side.subsume(&subsumed).await?;
         clock.add(&mut self.times.subsume);
         self.times.wall += clock.total;
@@ -270,6 +281,7 @@ mod tests {
             threads: 2,
             checkpoints: 2,
             scope: Scope::Shared,
+            on_commit: |_, _| Ok(()),
             root: storage.job_directory(state::JOB).unwrap().root().clone(),
             storage,
         });

@@ -19,17 +19,18 @@ const DELETES_MAX: usize = 8;
 pub struct Site {
     root: FlinkPath,
     keep: bool,
+    resume: bool,
     /// Where no other place is named; removed with all that is in it, unless it is to be kept.
     scratch: Option<TempDir>,
     /// Local directories that weren't there, inner ones first.
     made: Vec<PathBuf>,
-    /// Directories that were empty when a run began to write into them, and that it hasn't removed yet.
+    /// Directories that were a run's own when it began to write into them, and that it hasn't removed yet.
     claimed: Mutex<Vec<FlinkPath>>,
 }
 
 impl Site {
     pub fn of(arguments: &StressArguments) -> anyhow::Result<Self> {
-        let keep = arguments.keep;
+        let (keep, resume) = (arguments.keep, arguments.resume);
         let (root, scratch) = match (&arguments.dir, &arguments.store) {
             (Some(place), _) | (None, Some(place)) => (args::path(place)?, None),
             (None, None) => {
@@ -39,28 +40,29 @@ impl Site {
             }
         };
         let made = if root.scheme() == "file" { missing(Path::new(root.path())) } else { Vec::new() };
-        Ok(Self { root, keep, scratch, made, claimed: Mutex::default() })
+        Ok(Self { root, keep, resume, scratch, made, claimed: Mutex::default() })
     }
 
     pub fn root(&self) -> &FlinkPath {
         &self.root
     }
 
-    /// Takes a directory for a run, which has to be empty.
+    /// Takes a directory for a run, which has to be empty unless it goes on with what is there.
     pub async fn claim(&self, directory: &Location) -> anyhow::Result<()> {
         let there = directory.list_dir().await?;
         anyhow::ensure!(
-            there.files.is_empty() && there.directories.is_empty(),
-            "{} is not empty: name another directory, or remove what an earlier run left there",
+            self.resume || there.files.is_empty() && there.directories.is_empty(),
+            "{} is not empty: name another directory, remove what an earlier run left there, or go on with it by --resume",
             directory.name()
         );
         self.claimed.lock().unwrap_or_else(PoisonError::into_inner).push(directory.name().clone());
         Ok(())
     }
 
-    /// A run is through: removes what it wrote, unless it is to be kept.
-    pub async fn release(&self, directory: &Location) -> anyhow::Result<()> {
-        if !self.keep {
+    /// A run is through: removes what it wrote, unless it is to be kept. Where something was wrong with what an earlier
+    /// run had left, that is kept, too.
+    pub async fn release(&self, directory: &Location, is_sound: bool) -> anyhow::Result<()> {
+        if !self.keep && (is_sound || !self.resume) {
             remove(directory).await?;
             self.claimed.lock().unwrap_or_else(PoisonError::into_inner).retain(|claimed| claimed != directory.name());
         }
@@ -70,7 +72,8 @@ impl Site {
     /// Removes what runs that were cut off have written, or tells what stays, in words.
     pub async fn clear(&self) -> anyhow::Result<String> {
         let claimed = std::mem::take(&mut *self.claimed.lock().unwrap_or_else(PoisonError::into_inner));
-        if self.keep {
+        // What was resumed isn't the run's own alone: it goes when the run has come to its end.
+        if self.keep || self.resume {
             let kept: Vec<_> = claimed.iter().map(FlinkPath::to_string).collect();
             return Ok(if kept.is_empty() { String::new() } else { format!("kept so far: {}", kept.join(", ")) });
         }

@@ -34,6 +34,12 @@ pub fn local_path(id: ChunkId) -> String {
     format!("{:06}-{:06}.sst", id.checkpoint, id.segment)
 }
 
+/// The chunk that such a file of a subtask holds.
+pub fn parse_local_path(name: &str, subtask: u32) -> Option<ChunkId> {
+    let (checkpoint, segment) = name.strip_suffix(".sst")?.split_once('-')?;
+    Some(ChunkId { checkpoint: checkpoint.parse().ok()?, subtask, segment: segment.parse().ok()? })
+}
+
 /// The state that a subtask reports. `new_bytes` of it are of this checkpoint.
 pub fn subtask_state(
     operator: &OperatorSpec,
