@@ -31,7 +31,7 @@ fn another(kind: Kind) -> (&'static str, Value) {
         Kind::Int { .. } | Kind::Count => ("007", Value::Int(7)),
         Kind::Float { .. } => ("15e-1f", Value::Float(1.5)),
         Kind::Memory { .. } => (" 77 KB ", Value::Memory(MemorySize(77 << 10))),
-        Kind::Bytes { .. } => ("70000", Value::Memory(MemorySize(70_000))),
+        Kind::Bytes { .. } => ("70000", Value::Int(70_000)),
         Kind::Duration { .. } => ("PT7S", Value::Duration("7 s".parse().unwrap())),
         Kind::OneOf(names) => ("", Value::Text(names[1].into())),
         Kind::Text => ("x.Factory", Value::Text("x.Factory".into())),
@@ -87,6 +87,9 @@ fn every_spelling_reaches_its_field() {
             let (settings, warnings) = config(&pairs).settings().unwrap_or_else(|e| panic!("{key}: {e}"));
             let found = settings.values().into_iter().find(|(o, _)| o.key == option.key).unwrap().1;
             assert_eq!(found, Some(value.clone()), "{key}={text}");
+            let shown = settings.values().into_iter().filter_map(|(o, value)| Some((o.key, value?.to_string())));
+            let (again, _) = Config::from_map(shown).settings().unwrap_or_else(|e| panic!("{key}: {e}"));
+            assert_eq!(again, settings, "{key}={text}: what is shown can be given");
             let deprecated = option.older.iter().any(|older| older.deprecated && older.key == key);
             let kinds: Vec<_> = warnings.iter().filter(|w| w.key == key).map(|w| w.kind).collect();
             assert_eq!(kinds.contains(&WarningKind::Deprecated), deprecated, "{key}: {warnings:?}");
