@@ -169,6 +169,11 @@ fn values_are_written_as_java_reads_them() {
     ] {
         assert_eq!(settings(&[(amplification, text)]).max_space_amplification, most, "{text}");
     }
+    for text in ["2222222E222222", "-1e999", "1e-999", "NaN", "-0"] {
+        let kind = catalogue::MAX_SPACE_AMPLIFICATION.kind;
+        let written = kind.parse(text).unwrap().to_string();
+        assert_eq!(kind.parse(&written).map(|again| again.to_string()), Ok(written), "{text}");
+    }
     for text in ["", "nan", "inf", "infinity", "2 f", "2ff", "f", "1e", "1_0", "0x1p3", "e1", "."] {
         assert!(refused(&[(amplification, text)]).contains(&format!("{amplification}={text}: allowed: ")), "{text}");
     }

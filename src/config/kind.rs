@@ -207,6 +207,9 @@ impl fmt::Display for Value {
         match self {
             Self::Bool(value) => write!(f, "{value}"),
             Self::Int(value) => write!(f, "{value}"),
+            // As Java writes it, and Rust doesn't.
+            Self::Float(f64::INFINITY) => f.write_str("Infinity"),
+            Self::Float(f64::NEG_INFINITY) => f.write_str("-Infinity"),
             Self::Float(value) => write!(f, "{value}"),
             Self::Memory(value) => write!(f, "{value}"),
             Self::Duration(value) => write!(f, "{value}"),

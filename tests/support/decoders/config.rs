@@ -1,6 +1,6 @@
 //! The front ends of the configuration, and what is made of what they read.
 
-use drystone::config::{Config, Place};
+use drystone::config::{Config, Place, Settings};
 
 use super::is_invalid;
 
@@ -24,14 +24,13 @@ pub fn yaml(input: &[u8]) -> bool {
 pub fn flink_conf(input: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(input) else { return false };
     let config = Config::from_flink_conf(text);
-    holds_together(&config, text);
-    let map = Config::from_map(config.iter());
-    assert_eq!(map.check().settings, config.check().settings);
+    let settings = holds_together(&config, text);
+    assert_eq!(Config::from_map(config.iter()).check().settings, settings);
     config.iter().next().is_some()
 }
 
 /// What is found names its key, value and line; what is in effect is valid, and has texts that give it again.
-fn holds_together(config: &Config, text: &str) {
+fn holds_together(config: &Config, text: &str) -> Settings {
     let check = config.check();
     let lines =
         text.chars().filter(|c| matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}')).count() as u64 + 1;
@@ -61,4 +60,5 @@ fn holds_together(config: &Config, text: &str) {
             assert!(!check.problems.is_empty() && check.problems.iter().all(|p| message.contains(&p.key)), "{message}");
         }
     }
+    check.settings
 }

@@ -51,7 +51,11 @@ pub fn rebase(input: &[u8]) -> bool {
     for line in lines.by_ref().take(2) {
         match line.parse::<Rebase>() {
             Ok(rule) => {
-                assert_eq!(format!("{}={}", rule.from, rule.to).parse::<Rebase>().ok(), Some(rule.clone()));
+                match format!("{}={}", rule.from, rule.to).parse::<Rebase>() {
+                    Ok(again) => assert_eq!(again, rule),
+                    // An authority may end in an equals sign, too, which now has the slash of its root behind it.
+                    Err(error) => assert!(error.to_string().contains("two ways"), "{error}"),
+                }
                 rules.push(rule);
             }
             Err(error) => is_invalid(&error),
