@@ -10,7 +10,7 @@ pub fn read(input: &[u8]) -> bool {
     if let Err(error) = Acknowledgement::from_bytes(Bytes::copy_from_slice(input)) {
         names_its_place(&error, input.len());
     }
-    match Acknowledgement::from_bytes(sealed(input, b"DSak").into()) {
+    match Acknowledgement::from_bytes(sealed(input, b"DSak", 2).into()) {
         Ok(read) => {
             let again = read.to_bytes().expect("what was read can be written");
             assert_eq!(Acknowledgement::from_bytes(again), Ok(read));

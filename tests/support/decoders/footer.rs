@@ -18,7 +18,7 @@ pub fn read(input: &[u8]) -> bool {
     let Some((data_len, fields)) = input.split_first_chunk::<2>() else { return false };
     let data_len = u64::from(u16::from_be_bytes(*data_len));
     let footer_len = (fields.len() + TAIL_BYTES) as u64;
-    let footer = sealed(&[fields, &data_len.to_be_bytes(), &footer_len.to_be_bytes()].concat(), b"DSsf");
+    let footer = sealed(&[fields, &data_len.to_be_bytes(), &footer_len.to_be_bytes()].concat(), b"DSsf", 1);
     let file_len = data_len + footer_len;
     let tail = &footer[footer.len() - TAIL_BYTES..];
     // Too short for any footer's fields.

@@ -59,8 +59,8 @@ fn is_invalid(error: &Error) {
 }
 
 /// The fields of a block of ours with a seal that holds, so that a mutated field gets past the checksum.
-fn sealed(fields: &[u8], magic: &[u8; 4]) -> Vec<u8> {
-    let seal = [&magic[..], &1_u32.to_be_bytes()].concat();
+fn sealed(fields: &[u8], magic: &[u8; 4], version: u32) -> Vec<u8> {
+    let seal = [&magic[..], &version.to_be_bytes()].concat();
     let checksum = crc32c(&[fields, &seal].concat());
     [fields, &checksum.to_be_bytes(), &seal].concat()
 }

@@ -81,7 +81,8 @@ pub fn acknowledgements() -> Vec<Vec<u8>> {
             let subtask = Subtask { operator: operator.id, index: entry.index, parallelism: operator.parallelism };
             let sealed = vec![SealedSize { path: "s3://bücket/ä".into(), bytes: 1 << 20 }];
             let checkpoint = metadata.checkpoint_id;
-            let bytes = Acknowledgement { checkpoint, subtask, state: entry.state, sealed }.to_bytes().unwrap();
+            let bytes =
+                Acknowledgement { epoch: 3, checkpoint, subtask, state: entry.state, sealed }.to_bytes().unwrap();
             found.push(bytes[..bytes.len() - SEAL_BYTES].to_vec());
         }
     }

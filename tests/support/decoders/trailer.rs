@@ -10,7 +10,7 @@ pub fn read(input: &[u8]) -> bool {
     let _ = check_trailer(&Bytes::copy_from_slice(input));
     let Some((before, fields)) = input.split_first_chunk::<2>() else { return false };
     let before = vec![0x5a; usize::from(u16::from_be_bytes(*before))];
-    let trailer = sealed(&[fields, &(fields.len() as u64 + 20).to_be_bytes()].concat(), b"DSmt");
+    let trailer = sealed(&[fields, &(fields.len() as u64 + 20).to_be_bytes()].concat(), b"DSmt", 1);
     let file = Bytes::from([&before[..], &trailer].concat());
     let trailer = match Trailer::find(&file).expect("it ends as a trailer does") {
         Ok((offset, trailer)) => {
