@@ -75,6 +75,8 @@ tests! {
     trailer: 6_000,
     footer: 6_000,
     acknowledgement: 3_000,
+    fence_log: 6_000,
+    barred: 12_000,
     properties: 6_000,
     config_yaml: 200,
     flink_conf: 100,

@@ -7,6 +7,7 @@
 
 pub mod acknowledgement;
 pub mod config;
+pub mod fence;
 pub mod footer;
 pub mod ids;
 pub mod metadata;
@@ -36,6 +37,8 @@ pub const ALL: &[Decoder] = &[
     Decoder { name: "trailer", check: trailer::read, seeds: seeds::trailers },
     Decoder { name: "footer", check: footer::read, seeds: seeds::footers },
     Decoder { name: "acknowledgement", check: acknowledgement::read, seeds: seeds::acknowledgements },
+    Decoder { name: "fence_log", check: fence::entry, seeds: seeds::log_entries },
+    Decoder { name: "barred", check: fence::bar, seeds: seeds::bars },
     Decoder { name: "properties", check: properties::read, seeds: seeds::properties },
     Decoder { name: "config_yaml", check: config::yaml, seeds: seeds::yaml },
     Decoder { name: "flink_conf", check: config::flink_conf, seeds: seeds::flink_conf },

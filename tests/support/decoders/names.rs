@@ -3,8 +3,8 @@
 use drystone::id::{CheckpointId, FileToken};
 use drystone::store::FlinkPath;
 use drystone::store::names::{
-    PhysicalFileName, WorkerName, checkpoint_directory, is_savepoint_directory, parse_checkpoint_directory,
-    parse_job_directory, parse_unfinished_marker, unfinished_marker,
+    PhysicalFileName, WorkerName, checkpoint_directory, is_savepoint_directory, log_entry, parse_checkpoint_directory,
+    parse_job_directory, parse_log_entry, parse_unfinished_marker, unfinished_marker,
 };
 
 use super::is_invalid;
@@ -26,6 +26,8 @@ pub fn read(input: &[u8]) -> bool {
     assert_eq!((path.file_name(), PhysicalFileName::of(&path).as_ref()), (Some(shown.as_str()), Some(&name)));
     assert_eq!(parse_checkpoint_directory(&checkpoint_directory(checkpoint)), Some(checkpoint));
     assert_eq!(parse_unfinished_marker(&unfinished_marker(token)), Some(token));
+    assert_eq!(parse_log_entry(&log_entry(sequence)), Some(sequence));
+    assert_eq!(log_entry(attempt).cmp(&log_entry(sequence)), attempt.cmp(&sequence));
 
     let mut meanings = 0;
     match text.parse::<PhysicalFileName>() {
@@ -45,6 +47,10 @@ pub fn read(input: &[u8]) -> bool {
     }
     if let Some(job) = parse_job_directory(text) {
         assert_eq!(job.to_string(), text);
+        meanings += 1;
+    }
+    if let Some(position) = parse_log_entry(text) {
+        assert_eq!(log_entry(position), text);
         meanings += 1;
     }
     if is_savepoint_directory(text) {

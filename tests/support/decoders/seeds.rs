@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use drystone::config::CATALOGUE;
 use drystone::format::footer::TAIL_BYTES;
-use drystone::format::{FooterBuilder, NamedFile, Properties, PropertiesKind, PropertiesRead, Trailer, decode, encode};
+use drystone::format::{
+    FooterBuilder, LogEntry, NamedFile, Properties, PropertiesKind, PropertiesRead, Step, Trailer, barred, decode,
+    encode,
+};
 use drystone::handle::{JavaString, OperatorSubtasks};
 use drystone::id::{CheckpointId, FileToken, OperatorId, Scope, Subtask};
 use drystone::protocol::{Acknowledgement, SealedSize};
@@ -89,6 +92,26 @@ pub fn acknowledgements() -> Vec<Vec<u8>> {
     found.sort_by_key(|bytes| (bytes.len(), bytes.clone()));
     found.dedup();
     found
+}
+
+/// Without the seal.
+pub fn log_entries() -> Vec<Vec<u8>> {
+    let ids = |numbers: &[u64]| numbers.iter().map(|&number| CheckpointId(number)).collect();
+    let entry = |epoch, step, open: &[u64], kept: Option<&[u64]>, retained| {
+        let coordinator = FileToken(0x0123_4567_89ab_cdef);
+        let entry = LogEntry { epoch, coordinator, step, open: ids(open), kept: kept.map(ids), retained };
+        let bytes = entry.to_bytes().unwrap();
+        bytes[..bytes.len() - SEAL_BYTES].to_vec()
+    };
+    vec![
+        entry(1, Step::Claim, &[], None, u32::MAX),
+        entry(2, Step::Claim, &[8], Some(&[6, 7]), 2),
+        entry(u64::MAX, Step::Intent, &[8, 9, u64::MAX], Some(&[]), 0),
+    ]
+}
+
+pub fn bars() -> Vec<Vec<u8>> {
+    [(1, 1), (42, 7), (u64::MAX, u64::MAX)].map(|(id, epoch)| barred(CheckpointId(id), epoch).to_vec()).into()
 }
 
 /// Those of the fixtures, and each kind.
@@ -191,6 +214,8 @@ pub fn names() -> Vec<Vec<u8>> {
         "_drystone-unfinished-0000000000000001",
         "00f1f1f1f1f1f1f1104bf7768f44313a",
         "_metadata",
+        "log-00000000000000000007",
+        "log-18446744073709551615",
     ]
     .map(Vec::from)
     .into()
