@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
+use drystone::format::checksum::crc32c;
 use drystone::format::decode;
 use drystone::handle::OperatorSubtasks;
 use drystone::id::Subtask;
@@ -58,6 +59,34 @@ fn every_flipped_bit_and_every_cut_is_found() {
     }
     for length in 0..bytes.len() {
         assert!(Acknowledgement::from_bytes(bytes.slice(..length)).is_err(), "{length} bytes");
+    }
+}
+
+fn sealed(fields: &[u8], seal: &[u8]) -> Bytes {
+    let checksum = crc32c(&[fields, seal].concat());
+    Bytes::from([fields, &checksum.to_be_bytes(), seal].concat())
+}
+
+#[test]
+fn an_error_within_the_state_names_the_byte() {
+    let bytes = all().remove(0).to_bytes().unwrap();
+    let mut fields = bytes[..bytes.len() - 12].to_vec();
+    fields[16] ^= 1;
+    let error = Acknowledgement::from_bytes(sealed(&fields, &bytes[bytes.len() - 8..])).unwrap_err();
+    assert_eq!((error.offset, error.field.as_str()), (16, "state / magic"));
+}
+
+/// State that isn't the subtask's would be lost without a word.
+#[test]
+fn state_of_another_subtask_is_refused() {
+    let mut one = all().into_iter().find(|a| a.state.is_some()).unwrap();
+    one.subtask = Subtask { index: 2, parallelism: 4, ..one.subtask };
+    let bytes = one.to_bytes().unwrap();
+    for (index, problem) in [(1_u32, "the state of subtask 2"), (4, "4, where the parallelism is 4")] {
+        let mut fields = bytes[..bytes.len() - 12].to_vec();
+        fields[8..12].copy_from_slice(&index.to_be_bytes());
+        let error = Acknowledgement::from_bytes(sealed(&fields, &bytes[bytes.len() - 8..])).unwrap_err();
+        assert!(error.to_string().contains(problem), "{error}");
     }
 }
 

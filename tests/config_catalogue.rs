@@ -31,7 +31,7 @@ fn another(kind: Kind) -> (&'static str, Value) {
         Kind::Int { .. } | Kind::Count => ("007", Value::Int(7)),
         Kind::Float { .. } => ("15e-1f", Value::Float(1.5)),
         Kind::Memory { .. } => (" 77 KB ", Value::Memory(MemorySize(77 << 10))),
-        Kind::Bytes { .. } => ("70000", Value::Memory(MemorySize(70_000))),
+        Kind::Bytes { .. } => ("70000", Value::Int(70_000)),
         Kind::Duration { .. } => ("PT7S", Value::Duration("7 s".parse().unwrap())),
         Kind::OneOf(names) => ("", Value::Text(names[1].into())),
         Kind::Text => ("x.Factory", Value::Text("x.Factory".into())),
@@ -87,6 +87,9 @@ fn every_spelling_reaches_its_field() {
             let (settings, warnings) = config(&pairs).settings().unwrap_or_else(|e| panic!("{key}: {e}"));
             let found = settings.values().into_iter().find(|(o, _)| o.key == option.key).unwrap().1;
             assert_eq!(found, Some(value.clone()), "{key}={text}");
+            let shown = settings.values().into_iter().filter_map(|(o, value)| Some((o.key, value?.to_string())));
+            let (again, _) = Config::from_map(shown).settings().unwrap_or_else(|e| panic!("{key}: {e}"));
+            assert_eq!(again, settings, "{key}={text}: what is shown can be given");
             let deprecated = option.older.iter().any(|older| older.deprecated && older.key == key);
             let kinds: Vec<_> = warnings.iter().filter(|w| w.key == key).map(|w| w.kind).collect();
             assert_eq!(kinds.contains(&WarningKind::Deprecated), deprecated, "{key}: {warnings:?}");
@@ -165,6 +168,11 @@ fn values_are_written_as_java_reads_them() {
         ("Infinity", None),
     ] {
         assert_eq!(settings(&[(amplification, text)]).max_space_amplification, most, "{text}");
+    }
+    for text in ["2222222E222222", "-1e999", "1e-999", "NaN", "-0"] {
+        let kind = catalogue::MAX_SPACE_AMPLIFICATION.kind;
+        let written = kind.parse(text).unwrap().to_string();
+        assert_eq!(kind.parse(&written).map(|again| again.to_string()), Ok(written), "{text}");
     }
     for text in ["", "nan", "inf", "infinity", "2 f", "2ff", "f", "1e", "1_0", "0x1p3", "e1", "."] {
         assert!(refused(&[(amplification, text)]).contains(&format!("{amplification}={text}: allowed: ")), "{text}");

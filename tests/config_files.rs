@@ -251,6 +251,27 @@ fn an_unknown_key_is_reported_with_the_nearest() {
     }
 }
 
+/// Letters are compared in time by both lengths.
+#[test]
+fn a_key_of_any_length_is_reported() {
+    let key = format!("drystone.{}", "upload.concurrency".repeat(50_000));
+    let warnings = Config::from_map([(key, "1")]).settings().unwrap().1;
+    assert_eq!((warnings[0].kind, warnings[0].text.as_str()), (WarningKind::Unknown, "no such option"));
+}
+
+/// A key goes before each of those below it.
+#[test]
+fn keys_below_long_keys_are_bounded() {
+    let below: String = (0..20_000).map(|n| format!("a{n}: 1, ")).collect();
+    let text = format!("? {}\n: {{{below}}}", "k".repeat(100_000));
+    let error = Config::from_yaml(&text).unwrap_err().to_string();
+    assert_eq!(error, "line 1: stands for more than 1048576 bytes");
+    let deep: String = (0..200).map(|n| format!("{}{}:\n", " ".repeat(n), "k".repeat(900))).collect();
+    let last = " ".repeat(200);
+    let wide: String = (0..20_000).map(|n| format!("{last}a{n}: 1\n")).collect();
+    assert!(Config::from_yaml(&(deep + &wide)).unwrap_err().to_string().contains("stands for more than"));
+}
+
 #[test]
 fn keys_of_others_are_none_of_our_business() {
     let others = [

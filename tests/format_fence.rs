@@ -51,3 +51,17 @@ fn every_flipped_bit_and_every_cut_is_found() {
         LogEntry::from_bytes(&bytes.slice(..length)).unwrap_err();
     }
 }
+
+#[test]
+fn a_bar_has_one_text() {
+    for text in ["+7\n", "007\n", "7 \n", "7", "", "\n", "18446744073709551616\n"] {
+        assert_eq!(barred_by(format!("drystone-barred 1 epoch={text}").as_bytes()), None, "{text:?}");
+    }
+    // The epoch of a bar that was cut would be another.
+    let bar = barred(CheckpointId(42), 123);
+    let line = bar.iter().position(|&byte| byte == b'\n').unwrap();
+    for length in 0..=line {
+        assert_eq!(barred_by(&bar[..length]), None, "{length}");
+    }
+    assert_eq!(barred_by(&bar[..=line]), Some(123));
+}

@@ -1,49 +1,24 @@
 //! Reading takes memory in proportion to the input, whatever the input claims to hold.
 
-// A test fails by a panic; and an allocator that counts can't be had without unsafe code.
-#![allow(clippy::unwrap_used, clippy::panic, unsafe_code)]
+// A test fails by a panic.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "support/counted_memory.rs"]
+mod counted_memory;
 #[path = "fixtures/mod.rs"]
 mod fixtures;
 #[path = "random/mod.rs"]
 mod random;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-
 use bytes::Bytes;
+use counted_memory::peak_of;
 use drystone::format::decode;
 use random::Random;
 
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: all is handed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        PEAK.fetch_max(NOW.fetch_add(layout.size(), SeqCst) + layout.size(), SeqCst);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), SeqCst);
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// Peak bytes of reading per byte of input.
 fn assert_bounded(bytes: Bytes, what: &str) {
-    let (len, before) = (bytes.len(), NOW.load(SeqCst));
-    PEAK.store(before, SeqCst);
-    drop(decode(bytes));
-    let peak = PEAK.load(SeqCst) - before;
+    let len = bytes.len();
+    let (_, peak) = peak_of(|| decode(bytes));
     assert!(peak <= 64 * len + (1 << 20), "{what}: {peak} bytes for {len}");
 }
 
@@ -58,7 +33,6 @@ fn up_to_keyed(parallelism: u32) -> Vec<u8> {
     bytes
 }
 
-/// One test, so that nothing else allocates meanwhile.
 #[test]
 fn memory_is_bounded() {
     let mut random = Random::new();

@@ -83,6 +83,8 @@ fn secrets_are_refused_and_not_repeated() {
         "gs://bucket/x?X-Goog-Signature=SECRET",
         "hdfs://host/x?sig=SECRET",
         "/x?Signature=SECRET",
+        // Whose name appears when the slash behind it goes.
+        "s3://bucket/SECRET?sig/",
         "file://?sig=SECRET/x",
         "s3:key:SECRET@bucket/x",
         "S3A:/key:SECRET@bucket/x",

@@ -103,7 +103,6 @@ impl Kind {
             (Self::Int { min, max }, Value::Int(number)) => (min..=max).contains(&number),
             (Self::Count, Value::Int(number)) => i32::try_from(*number).is_ok(),
             (Self::Bytes { min }, Value::Int(number)) => (*min..=MAX_INT).contains(number),
-            (Self::Bytes { .. }, Value::Memory(_)) => true,
             (Self::Float { min }, Value::Float(number)) => number >= min || *min == f64::NEG_INFINITY,
             (Self::Memory { min, max }, Value::Memory(size)) => (min..=max).contains(&&size.0),
             (Self::Duration { min, off }, Value::Duration(length)) => length.0 >= *min || *off && length.0.is_zero(),
@@ -117,6 +116,14 @@ impl Kind {
 
     fn within(&self, value: Value) -> Result<Value, String> {
         self.check(&value).map(|()| value)
+    }
+
+    /// A field's value as its option has it: some sizes are given without a unit.
+    pub(super) fn spelled(&self, value: Value) -> Value {
+        match (self, value) {
+            (Self::Bytes { .. }, Value::Memory(size)) => Value::Int(i64::try_from(size.0).unwrap_or(i64::MAX)),
+            (_, value) => value,
+        }
     }
 
     /// The type's name, for a table.
@@ -200,6 +207,9 @@ impl fmt::Display for Value {
         match self {
             Self::Bool(value) => write!(f, "{value}"),
             Self::Int(value) => write!(f, "{value}"),
+            // As Java writes it, and Rust doesn't.
+            Self::Float(f64::INFINITY) => f.write_str("Infinity"),
+            Self::Float(f64::NEG_INFINITY) => f.write_str("-Infinity"),
             Self::Float(value) => write!(f, "{value}"),
             Self::Memory(value) => write!(f, "{value}"),
             Self::Duration(value) => write!(f, "{value}"),

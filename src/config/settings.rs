@@ -172,7 +172,8 @@ impl Settings {
     pub fn values(&self) -> Vec<(&'static ConfigOption, Option<Value>)> {
         let mut values = Vec::with_capacity(option::CATALOGUE.len());
         // Fields are visited in one way, which may change them: a copy is cheaper than a second list of them all.
-        self.clone().visit(&mut |option, field| values.push((option, field.get())));
+        self.clone()
+            .visit(&mut |option, field| values.push((option, field.get().map(|value| option.kind.spelled(value)))));
         values.sort_by_key(|(option, _)| option::CATALOGUE.iter().position(|listed| listed.key == option.key));
         values
     }

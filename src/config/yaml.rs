@@ -11,7 +11,8 @@ use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use super::Config;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Text of one document, counted as often as it is used: aliases of aliases grow without bound.
+/// Text of one document, counted as often as it is used: aliases of aliases grow without bound, and so do keys that come
+/// before each of those below them.
 const BYTES_MAX: usize = 1 << 20;
 
 /// What is wrong in which line.
@@ -29,6 +30,8 @@ struct Node {
     content: Content,
     /// The bytes of text below it, and one more for each node.
     size: usize,
+    /// The keys below it, once they are flat.
+    keys: usize,
 }
 
 impl Config {
@@ -118,12 +121,12 @@ impl<'a> Reader<'a> {
             return Err((line, format!("has the tag {}; allowed: none, or YAML's own", tag.original())));
         }
         let anchor = event.anchor_id();
-        let (content, size) = match event {
+        let (content, size, keys) = match event {
             Event::Alias(id) => {
                 let found = self.anchors.get(&id).cloned();
                 return found.ok_or_else(|| (line, "an alias of what it is a part of".into()));
             }
-            Event::Scalar(text, style, _, tag) => (scalar(&text, style, tag.as_deref()), 1 + text.len()),
+            Event::Scalar(text, style, _, tag) => (scalar(&text, style, tag.as_deref()), 1 + text.len(), 1),
             Event::SequenceStart(..) => self.list()?,
             Event::MappingStart(..) => self.map()?,
             _ => return Err((line, "a value is missing".into())),
@@ -131,18 +134,18 @@ impl<'a> Reader<'a> {
         if size > BYTES_MAX {
             return Err((line, format!("stands for more than {BYTES_MAX} bytes")));
         }
-        let node = Rc::new(Node { content, size });
+        let node = Rc::new(Node { content, size, keys });
         if let Some(id) = anchor {
             self.anchors.insert(id, Rc::clone(&node));
         }
         Ok(node)
     }
 
-    fn list(&mut self) -> Result<(Content, usize), Problem> {
+    fn list(&mut self) -> Result<(Content, usize, usize), Problem> {
         let (mut items, mut size) = (Vec::new(), 1);
         loop {
             match self.next()? {
-                (Event::SequenceEnd, _) => return Ok((Content::List(items), size)),
+                (Event::SequenceEnd, _) => return Ok((Content::List(items), size, 1)),
                 (event, line) => {
                     let node = self.node(event, line)?;
                     size += node.size;
@@ -152,12 +155,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn map(&mut self) -> Result<(Content, usize), Problem> {
-        let (mut entries, mut size) = (Vec::new(), 1);
+    fn map(&mut self) -> Result<(Content, usize, usize), Problem> {
+        let (mut entries, mut size, mut keys) = (Vec::new(), 1, 0);
         let mut lines = HashMap::new();
         loop {
             let (key, line) = match self.next()? {
-                (Event::MappingEnd, _) => return Ok((Content::Map(entries), size)),
+                (Event::MappingEnd, _) => return Ok((Content::Map(entries), size, keys)),
                 (Event::Scalar(text, style, ..), line) => {
                     if text == "<<" && style == ScalarStyle::Plain {
                         let problem = "<< merges nothing, in Flink neither; allowed: the keys themselves";
@@ -172,7 +175,8 @@ impl<'a> Reader<'a> {
             }
             let (event, line_of_value) = self.next()?;
             let node = self.node(event, line_of_value)?;
-            size += key.len() + node.size;
+            size += key.len() * node.keys.max(1) + node.size;
+            keys += node.keys;
             entries.push((key, line, node));
         }
     }

@@ -73,8 +73,10 @@ impl Fence {
         for _ in 0..ATTEMPTS_MAX {
             let inheritance = Inheritance::of(last.as_ref().map(|(_, entry)| entry));
             let (position, epoch) = match &last {
-                Some((position, entry)) => (position + 1, entry.epoch + 1),
-                None => (1, epoch_before().await? + 1),
+                // Another position follows the claim's.
+                Some((position, _)) if *position >= u64::MAX - 1 => return Err(is_last(log, "position", *position)),
+                Some((position, entry)) => (position + 1, epoch_after(log, entry.epoch)?),
+                None => (1, epoch_after(log, epoch_before().await?)?),
             };
             let claim = inheritance.claim(epoch, coordinator);
             if let Placed::Here = place(log, position, &claim).await? {
@@ -202,6 +204,19 @@ async fn is_possible(log: &Location, settings: FencingSettings, tokens: &Tokens,
     }
     tracing::warn!("{message}: see to it that the job has one at a time");
     Ok(false)
+}
+
+/// The next epoch. One that is named may be any number: after the last there is none that is newer.
+///
+/// # Errors
+/// `Damaged`: there is no next one.
+pub(super) fn epoch_after(directory: &Location, epoch: u64) -> Result<u64> {
+    epoch.checked_add(1).ok_or_else(|| is_last(directory, "epoch", epoch))
+}
+
+fn is_last(directory: &Location, what: &str, number: u64) -> Error {
+    let message = format!("{}: {what}={number} is named, after which there is none", directory.name());
+    Error::new(ErrorKind::Damaged, message)
 }
 
 /// The newest entry, with its position.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::books::Books;
 use super::commit::bar;
-use super::fence::Fence;
+use super::fence::{Fence, epoch_after};
 use super::inheritance::Inheritance;
 use super::reaper::Reaper;
 use super::{Coordinator, CoordinatorSettings, Shared};
@@ -57,7 +57,8 @@ impl Coordinator {
         }
         // Third, what is there now is all there is.
         let found = survey().await?;
-        let epoch = fence.as_ref().map_or(found.epoch + 1, |fence| fence.epoch);
+        let epoch =
+            fence.as_ref().map_or_else(|| epoch_after(directory.root(), found.epoch), |fence| Ok(fence.epoch))?;
         let mut books = Books::new(Ledger::new(settings.ledger), &directory);
         let given_up = found.enter(&mut books, &stores, &directory, &operators, &inheritance).await?;
         books.report();

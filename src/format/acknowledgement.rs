@@ -8,6 +8,7 @@ use super::input::{Input, Within};
 use super::metadata::{decode, encode};
 use super::output::Output;
 use super::{Result, properties};
+use crate::error::FormatError;
 use crate::handle::{CheckpointMetadata, JavaString, Operator, OperatorSubtasks, SubtaskEntry};
 use crate::id::Subtask;
 use crate::protocol::{Acknowledgement, SealedSize};
@@ -79,8 +80,11 @@ impl Acknowledgement {
             return Err(input.error_at(at, "checksum", problem));
         }
         let epoch = input.u64("epoch")?;
+        let index_at = input.offset();
         let index = input.u31("subtask")?;
-        let metadata = decode(input.block("state")?).within("state")?.metadata;
+        let state_at = input.offset() + 4;
+        let in_state = |e: FormatError| FormatError { offset: state_at + e.offset, ..e };
+        let metadata = decode(input.block("state")?).map_err(in_state).within("state")?.metadata;
         let sealed = input.list("sealed files", SEALED_BYTES_MIN, |input| {
             Ok(SealedSize { path: input.utf("path")?.to_text().into_owned(), bytes: input.u64("length")? })
         })?;
@@ -90,14 +94,22 @@ impl Acknowledgement {
         }
         let [operator] = metadata.operators.as_slice() else {
             let problem = format!("{} operators, where 1 must be", metadata.operators.len());
-            return Err(input.error_at(0, "state", problem));
+            return Err(input.error_at(state_at, "state", problem));
         };
+        if index >= operator.parallelism {
+            let problem = format!("{index}, where the parallelism is {}", operator.parallelism);
+            return Err(input.error_at(index_at, "subtask", problem));
+        }
         let subtask = Subtask { operator: operator.id, index, parallelism: operator.parallelism };
         let entries = match &operator.subtasks {
             OperatorSubtasks::Reported(entries) => entries.as_slice(),
             OperatorSubtasks::FullyFinished => &[],
         };
-        let state = entries.iter().find(|entry| entry.index == index).and_then(|entry| entry.state.clone());
+        if let Some(other) = entries.iter().find(|entry| entry.index != index) {
+            let problem = format!("the state of subtask {}, where that of {index} must be", other.index);
+            return Err(input.error_at(state_at, "state", problem));
+        }
+        let state = entries.first().and_then(|entry| entry.state.clone());
         Ok(Self { epoch, checkpoint: metadata.checkpoint_id, subtask, state, sealed })
     }
 }

@@ -120,6 +120,9 @@ pub fn barred(checkpoint: CheckpointId, epoch: u64) -> Bytes {
 /// assert_eq!(barred_by(b"anything else"), None);
 /// ```
 pub fn barred_by(metadata: &[u8]) -> Option<u64> {
-    let line = metadata.strip_prefix(BARRED.as_bytes())?.split(|&byte| byte == b'\n').next()?;
-    std::str::from_utf8(line).ok()?.parse().ok()
+    let digits = metadata.strip_prefix(BARRED.as_bytes())?;
+    let line = &digits[..digits.iter().position(|&byte| byte == b'\n')?];
+    let epoch: u64 = std::str::from_utf8(line).ok()?.parse().ok()?;
+    // Only what `barred` writes: no sign, no leading zero, no line that was cut.
+    (epoch.to_string().as_bytes() == line).then_some(epoch)
 }

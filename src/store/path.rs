@@ -63,6 +63,8 @@ impl FlinkPath {
         }
         let path = normalise(path, Climbing::Refused)
             .ok_or_else(|| invalid(format!("path '{text}' climbs out with '..': write where it leads")))?;
+        // A slash that goes may have hidden a parameter's name.
+        refuse_secrets(scheme, authority, &path)?;
         let identity = identity(scheme, authority);
         let root = Root { scheme: scheme.to_owned(), authority: authority.to_owned(), identity };
         Ok(Self { root: Arc::new(root), path: path.into() })

@@ -1,0 +1,10 @@
+//! Any bytes as serialised properties.
+
+#![no_main]
+
+#[path = "../../support/decoders/mod.rs"]
+mod decoders;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let _ = decoders::properties::read(input);
+});
