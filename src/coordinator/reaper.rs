@@ -1,7 +1,7 @@
 //! Carries deletes out, beside everything else: retried, bounded, and never waited for by a writer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
@@ -15,6 +15,7 @@ use crate::ledger::Effect;
 use crate::metrics;
 use crate::store::names::{self, PhysicalFileName};
 use crate::store::{FlinkPath, Location};
+use crate::sync::{Mutex, MutexGuard};
 
 /// So many jobs may wait. Nobody waits for them, so that what is beyond is left to
 /// [`remove_leftovers`](super::Coordinator::remove_leftovers) (I8).
