@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures::future::{Either, select};
+use shuttle::rand::Rng;
 
 /// A sleep of this length or more doesn't end.
 pub const NEVER: Duration = Duration::from_secs(3600);
@@ -94,8 +95,11 @@ impl Future for Sleep {
         } else if deadline - now < NEVER {
             let timer = Arc::new(Mutex::new(set));
             self.timer = Some(timer.clone());
-            // Whenever the explorer lets this task run, the time has come.
+            // Whenever the explorer lets this task run, the time has come: at once, or when others have had their turn.
             drop(shuttle::future::spawn(async move {
+                if shuttle::rand::thread_rng().gen_bool(0.5) {
+                    shuttle::future::yield_now().await;
+                }
                 let timer = std::mem::replace(&mut *timer.lock().unwrap_or_else(PoisonError::into_inner), Timer::Dropped);
                 if let Timer::Set(waker) = timer {
                     deadline.arrive();
