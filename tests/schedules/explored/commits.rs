@@ -36,7 +36,12 @@ async fn written(live: &Live, trigger: &Trigger, index: u32) -> Chunks {
 }
 
 /// A subtask acknowledges, twice as it may; the last one has the checkpoint completed.
-fn take_part(live: &Arc<Live>, checkpoint: CheckpointId, index: u32, chunks: Chunks) -> JoinHandle<Option<Result<Completed>>> {
+fn take_part(
+    live: &Arc<Live>,
+    checkpoint: CheckpointId,
+    index: u32,
+    chunks: Chunks,
+) -> JoinHandle<Option<Result<Completed>>> {
     let live = live.clone();
     tokio::spawn(async move {
         let first = live.acknowledge(checkpoint, index, chunks.clone()).unwrap();
@@ -78,7 +83,8 @@ fn of_an_abort_and_two_completions_one_counts() {
         let (aborting, completing) = (live.clone(), live.clone());
         let abort = tokio::spawn(async move { aborting.coordinator.abort(CheckpointId(1)) });
         let other = tokio::spawn(async move { completing.coordinator.complete(CheckpointId(1)).await });
-        let mut completions: Vec<_> = join_all(parts).await.into_iter().filter_map(std::result::Result::unwrap).collect();
+        let mut completions: Vec<_> =
+            join_all(parts).await.into_iter().filter_map(std::result::Result::unwrap).collect();
         completions.push(other.await.unwrap());
         let has_aborted = abort.await.unwrap();
         let completed = completions.iter().filter(|done| done.is_ok()).count();

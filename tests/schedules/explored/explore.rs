@@ -1,6 +1,6 @@
 //! Runs a scenario under many schedules, each of which can be had again.
 //!
-//! `DRYSTONE_SCHEDULES` says how many of either kind (30 times as many with `DRYSTONE_LONG=1`), `DRYSTONE_SEED` where they
+//! `DRYSTONE_SCHEDULES` says how many of either kind (20 times as many with `DRYSTONE_LONG=1`), `DRYSTONE_SEED` where they
 //! begin, `DRYSTONE_REPLAY` which one alone: the text that a failure prints.
 
 use std::env;
@@ -14,8 +14,8 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Schedul
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 
 /// Of each kind, where nobody says otherwise.
-const SCHEDULES: usize = 150;
-const LONG: usize = 30;
+const SCHEDULES: usize = 200;
+const LONG: usize = 20;
 const SEED: u64 = 0x5eed;
 /// As many switches as a bug needs at most to be likely to be found.
 const DEPTH: usize = 3;

@@ -144,8 +144,9 @@ fn a_closed_pool_tells_everybody_and_keeps_nothing() {
                 assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
             }
         }
-        leases.pool.abandon().await.unwrap();
+        leases.bounds.settled().await.unwrap();
         assert_eq!((leases.bounds.open_files(), leases.bounds.buffered_bytes()), (0, 0));
+        leases.pool.abandon().await.unwrap();
         assert!(leases.site.files().await.is_empty());
     });
 }

@@ -100,7 +100,8 @@ impl Future for Sleep {
                 if shuttle::rand::thread_rng().gen_bool(0.5) {
                     shuttle::future::yield_now().await;
                 }
-                let timer = std::mem::replace(&mut *timer.lock().unwrap_or_else(PoisonError::into_inner), Timer::Dropped);
+                let timer =
+                    std::mem::replace(&mut *timer.lock().unwrap_or_else(PoisonError::into_inner), Timer::Dropped);
                 if let Timer::Set(waker) = timer {
                     deadline.arrive();
                     waker.wake();
