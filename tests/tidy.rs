@@ -13,15 +13,19 @@ const MODULES: &[(&str, &[&str], bool)] = &[
     ("metrics", &[], false),
     ("handle", &["id"], false),
     ("protocol", &["handle", "id"], false),
+    ("sync", &[], true),
     ("ledger", &["config", "error", "handle", "id", "protocol"], false),
     ("format", &["error", "handle", "id", "protocol"], false),
-    ("store", &["error", "id", "metrics"], true),
-    ("write", &["error", "format", "handle", "id", "metrics", "store"], true),
+    ("store", &["error", "id", "metrics", "sync"], true),
+    ("write", &["error", "format", "handle", "id", "metrics", "store", "sync"], true),
     ("read", &["error", "format", "handle", "id", "store"], true),
-    ("worker", &["error", "format", "handle", "id", "metrics", "protocol", "store", "write"], true),
+    ("worker", &["error", "format", "handle", "id", "metrics", "protocol", "store", "sync", "write"], true),
     (
         "coordinator",
-        &["config", "error", "format", "handle", "id", "ledger", "metrics", "protocol", "read", "store", "write"],
+        &[
+            "config", "error", "format", "handle", "id", "ledger", "metrics", "protocol", "read", "store", "sync",
+            "write",
+        ],
         true,
     ),
     (
@@ -31,11 +35,24 @@ const MODULES: &[(&str, &[&str], bool)] = &[
     ),
     (
         "blocking",
-        &["config", "coordinator", "error", "handle", "id", "protocol", "read", "storage", "store", "worker", "write"],
+        &[
+            "config",
+            "coordinator",
+            "error",
+            "handle",
+            "id",
+            "protocol",
+            "read",
+            "storage",
+            "store",
+            "sync",
+            "worker",
+            "write",
+        ],
         true,
     ),
     ("verify", &["error", "format", "handle", "id", "read", "store"], true),
-    ("repack", &["error", "format", "handle", "id", "read", "store", "verify", "write"], true),
+    ("repack", &["error", "format", "handle", "id", "read", "store", "sync", "verify", "write"], true),
     ("inspect", &["error", "format", "handle", "id", "read", "store", "write"], true),
 ];
 
@@ -152,6 +169,25 @@ fn each_foreign_crate_has_one_home() {
         for (number, line) in code(&text) {
             for (name, home) in HOMES.iter().filter(|(name, home)| *home != module && names_crate(line, name)) {
                 broken.push(format!("{}:{number}: only {home} may name {name}", path.display()));
+            }
+        }
+    }
+    report(broken);
+}
+
+#[test]
+fn locks_and_atomics_have_one_home() {
+    // Else they would be passed over by the schedule explorer.
+    let homeless =
+        ["Mutex", "RwLock", "Condvar", "Barrier", "OnceLock", "mpsc", "atomic", "std::thread", "thread_local!"];
+    let mut broken = Vec::new();
+    for (path, text) in sources("src") {
+        if ["sync", "bin"].contains(&module_of(&path).as_str()) {
+            continue;
+        }
+        for (number, line) in code(&text).filter(|(_, line)| line.contains("std::") || line.contains("thread_local!")) {
+            for word in homeless.iter().filter(|word| line.contains(*word)) {
+                broken.push(format!("{}:{number}: {word} comes from crate::sync", path.display()));
             }
         }
     }

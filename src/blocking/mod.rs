@@ -39,7 +39,7 @@ mod restore;
 mod worker;
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -52,6 +52,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
 use crate::protocol::OperatorSpec;
 use crate::store::{FlinkPath, ObjectStore, Stores};
+use crate::sync::Mutex;
 use crate::write::Tokens;
 use crate::{storage, store};
 

@@ -30,6 +30,8 @@ pub(super) struct Books {
     /// Files of which all that the latest checkpoint named was copied: nobody needs to write it again. With the first
     /// number that could be triggered after that: one that names such a file all the same puts it back into the plan.
     pub(super) left: BTreeMap<Arc<str>, CheckpointId>,
+    /// Discarded checkpoints whose metadata may be there still, and what it names with it.
+    pub(super) discarding: BTreeSet<CheckpointId>,
     /// Background rewrites under way: they write files that nothing names yet.
     pub(super) rewrites: u32,
     /// Commits whose outcome is unknown.
@@ -84,6 +86,7 @@ impl Books {
             owns_claimed: false,
             moves: BTreeMap::new(),
             left: BTreeMap::new(),
+            discarding: BTreeSet::new(),
             rewrites: 0,
             unresolved: BTreeMap::new(),
         }
@@ -160,22 +163,28 @@ impl Books {
             Effect::Aborted(checkpoint) => {
                 self.drafts.remove(checkpoint);
             }
-            Effect::Discard { files, .. } | Effect::Delete(files) => {
-                for file in files {
-                    if let Ok(path) = FlinkPath::parse(file) {
-                        self.spelled.remove(&path);
-                    }
-                }
-                self.left.retain(|file, _| !files.contains(file));
-                let dead: BTreeSet<&str> = files.iter().map(|file| &**file).collect();
-                // A state backend may name the old place long after it is gone; where the new one is, too, nothing can.
-                self.moves.retain(|_, new| {
-                    let new = place_of(new).map(|(path, ..)| path.to_text());
-                    !new.is_some_and(|new| dead.contains(&*new))
-                });
+            Effect::Discard { checkpoint, files } => {
+                self.discarding.insert(*checkpoint);
+                self.forget_files(files);
             }
+            Effect::Delete(files) => self.forget_files(files),
             Effect::Clean(_) => {}
         }
+    }
+
+    fn forget_files(&mut self, files: &[Arc<str>]) {
+        for file in files {
+            if let Ok(path) = FlinkPath::parse(file) {
+                self.spelled.remove(&path);
+            }
+        }
+        self.left.retain(|file, _| !files.contains(file));
+        let dead: BTreeSet<&str> = files.iter().map(|file| &**file).collect();
+        // A state backend may name the old place long after it is gone; where the new one is, too, nothing can.
+        self.moves.retain(|_, new| {
+            let new = place_of(new).map(|(path, ..)| path.to_text());
+            !new.is_some_and(|new| dead.contains(&*new))
+        });
     }
 
     /// A plan without what was copied in the background already.

@@ -91,9 +91,11 @@ impl Shared {
         Ok(left)
     }
 
+    /// Those being discarded among them.
     fn known(&self) -> BTreeSet<CheckpointId> {
         let books = self.books();
-        books.ledger.completed().chain(books.ledger.pending()).collect()
+        let discarding = books.discarding.iter().copied();
+        books.ledger.completed().chain(books.ledger.pending()).chain(discarding).collect()
     }
 
     async fn refuse_unknown(&self, file: &Listed, known: &BTreeSet<CheckpointId>) -> Result<()> {
@@ -136,7 +138,7 @@ impl Shared {
             let is_shared = || path.parent().as_ref() == Some(self.directory.shared().name());
             let in_place = own.is_some() || is_shared();
             let name = PhysicalFileName::of(path).filter(|_| in_place);
-            let is_over = name.is_some_and(|name| match name.attempt.cmp(&self.epoch) {
+            let is_over = name.as_ref().is_some_and(|name| match name.attempt.cmp(&self.epoch) {
                 std::cmp::Ordering::Less => true,
                 std::cmp::Ordering::Equal => {
                     let is_copy = name.worker.as_str() == super::rewrite::WORKER && books.rewrites > 0;
@@ -145,7 +147,10 @@ impl Shared {
                 // Of a newer coordinator, which knows better.
                 std::cmp::Ordering::Greater => false,
             });
-            is_over && !books.names(path)
+            // What goes with a discarded checkpoint must not go before its metadata; the reaper sees to it.
+            let is_going =
+                || name.as_ref().is_some_and(|name| books.discarding.range(name.checkpoint..).next().is_some());
+            is_over && !is_going() && !books.names(path)
         };
         files.filter(|(path, _)| is_dead(path)).collect()
     }

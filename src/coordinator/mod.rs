@@ -18,7 +18,7 @@ mod rewrite;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 pub use crate::ledger::{Acknowledged, JobEnd, SpaceUsage};
@@ -34,6 +34,7 @@ use crate::ledger::{Effect, LedgerSettings};
 use crate::protocol::{Acknowledgement, OperatorSpec, RewritePlan, Trigger};
 use crate::read::ReadLimits;
 use crate::store::{FlinkPath, JobDirectory, Stores};
+use crate::sync::{Mutex, MutexGuard};
 use crate::write::{Tokens, WriteSettings};
 use books::{Books, Draft};
 use fence::{Fence, Saying};

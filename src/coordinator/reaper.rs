@@ -1,7 +1,7 @@
 //! Carries deletes out, beside everything else: retried, bounded, and never waited for by a writer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
@@ -15,6 +15,7 @@ use crate::ledger::Effect;
 use crate::metrics;
 use crate::store::names::{self, PhysicalFileName};
 use crate::store::{FlinkPath, Location};
+use crate::sync::{Mutex, MutexGuard};
 
 /// So many jobs may wait. Nobody waits for them, so that what is beyond is left to
 /// [`remove_leftovers`](super::Coordinator::remove_leftovers) (I8).
@@ -35,6 +36,15 @@ pub(super) enum Job {
     Delete(Vec<Location>),
     /// What was written for aborted checkpoints, by the names of the files.
     Clean(Vec<CheckpointId>),
+}
+
+impl Job {
+    /// Nobody carries it out any more.
+    fn give_up(&self, shared: &Shared) {
+        if let Self::Discard { checkpoint, .. } = self {
+            shared.books().discarding.remove(checkpoint);
+        }
+    }
 }
 
 pub(super) struct Reaper {
@@ -67,14 +77,16 @@ impl Reaper {
         self.enqueue(shared, effects.into_iter().filter_map(|effect| job(shared, effect)).collect());
     }
 
-    fn enqueue(&self, shared: &Arc<Shared>, jobs: Vec<Job>) {
+    fn enqueue(&self, shared: &Arc<Shared>, mut jobs: Vec<Job>) {
         let refused = {
             let mut queue = self.queue();
             let room = QUEUE_MAX.saturating_sub(queue.waiting.len());
-            let refused = jobs.len().saturating_sub(room);
-            queue.waiting.extend(jobs.into_iter().take(room));
+            let refused = jobs.split_off(room.min(jobs.len()));
+            queue.waiting.extend(jobs);
             refused
         };
+        refused.iter().for_each(|job| job.give_up(shared));
+        let refused = refused.len();
         if refused > 0 {
             tracing::warn!(refused, waiting = QUEUE_MAX, "deletes are too slow: some are left to a later clean-up");
         }
@@ -156,6 +168,7 @@ impl Reaper {
             Job::Discard { checkpoint, directory, files } => match self.delete_metadata(&directory).await {
                 Ok(()) => {
                     self.queue().undeleted.remove(&checkpoint);
+                    shared.books().discarding.remove(&checkpoint);
                     let failed = self.delete_files(shared, files).await;
                     self.remove_directory(&directory).await;
                     failed
@@ -176,8 +189,12 @@ impl Reaper {
             let mut queue = self.queue();
             if queue.failed.len() < FAILED_MAX {
                 queue.failed.push((job, error.kind(), error.one_line()));
-            } else if let Job::Discard { checkpoint, .. } = job {
-                queue.undeleted.remove(&checkpoint);
+            } else {
+                if let Job::Discard { checkpoint, .. } = job {
+                    queue.undeleted.remove(&checkpoint);
+                }
+                drop(queue);
+                job.give_up(shared);
             }
         }
         self.progressed.notify_waiters();

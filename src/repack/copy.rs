@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
@@ -23,6 +22,7 @@ use crate::id::FileToken;
 use crate::read::{Content, ReadLimits, State};
 use crate::store::names::{PhysicalFileName, WorkerName};
 use crate::store::{FlinkPath, Location, Upload};
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Reads' worth of memory that a file takes while it is copied, at most: one just read, and the parts on their way.
 const BUFFERS: u64 = 6;

@@ -3,10 +3,11 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::{FlinkPath, Location};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::Mutex;
 
 /// The local disk of a `Stores`.
 #[derive(Clone, Default)]

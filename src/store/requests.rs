@@ -3,7 +3,6 @@
 use std::fmt;
 use std::ops::{Add, AddAssign, Range, Sub, SubAssign};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -16,6 +15,7 @@ use object_store::{
 use tracing::{Instrument, Level};
 
 use crate::metrics::{self, RequestKind};
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Requests by kind: all that were begun, also those that failed.
 ///

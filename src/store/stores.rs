@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use object_store::ObjectStore;
 
@@ -11,6 +11,7 @@ use super::open::open;
 use super::requests::{Counted, Counters, Requests};
 use super::{FlinkPath, Location, Rebase};
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync::Mutex;
 
 /// Opens the store of a path at its first use and keeps it open. Cheap to clone; clones share what is open.
 ///

@@ -188,6 +188,9 @@ impl Upload {
 fn settle(location: &Location, part: Result<object_store::Result<()>, tokio::task::JoinError>) -> Result<()> {
     match part {
         Ok(sent) => sent.map_err(|e| location.failed("uploading a part of", e)),
-        Err(e) => Err(location.failed("uploading a part of", e.into())),
+        Err(e) => {
+            let cut = object_store::Error::Generic { store: "upload", source: e.into() };
+            Err(location.failed("uploading a part of", cut))
+        }
     }
 }

@@ -10,7 +10,7 @@ mod running;
 mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 pub use snapshot::{Durable, Snapshot, Ticket};
@@ -23,6 +23,7 @@ use crate::id::{CheckpointId, Subtask};
 use crate::protocol::Trigger;
 use crate::store::JobDirectory;
 use crate::store::names::WorkerName;
+use crate::sync::{Mutex, MutexGuard};
 use crate::write::{Bounds, Tokens, WriteSettings};
 
 /// Checkpoints that may be under way at a worker. A notification that was lost doesn't make it hold ever more.

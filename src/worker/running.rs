@@ -1,7 +1,7 @@
 //! One checkpoint at one worker, from the first snapshot that begins to its end.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::future::try_join;
@@ -17,6 +17,7 @@ use crate::handle::JavaString;
 use crate::id::{CheckpointId, FileToken, Scope, Subtask};
 use crate::protocol::{Reason, Trigger};
 use crate::store::FlinkPath;
+use crate::sync::{Mutex, MutexGuard, OnceLock};
 use crate::write::{FileNaming, FilePool, InlineBudget, SealedFile};
 
 pub(super) struct Running {

@@ -3,8 +3,7 @@
 //! No queue of its own: who would exceed a bound waits here, in order of arrival.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
@@ -12,6 +11,8 @@ use tokio::time::Instant;
 use super::spares::Spares;
 use crate::error::{Error, Result};
 use crate::metrics::{self, Queue};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Bounds on memory and on uploads. Cheap to clone; all clones are the same bounds.
 ///
@@ -173,12 +174,14 @@ impl Bounds {
             if inner.try_take(bytes) {
                 return;
             }
-            while !inner.will_fit(bytes) && inner.seal_fullest() {}
-            if inner.under_way().seals == 0 {
+            let will_fit = inner.make_room(bytes);
+            if inner.under_way().seals > 0 {
+                changed.await;
+            } else if !will_fit && !inner.will_fit(bytes) {
                 inner.buffered_bytes.fetch_add(bytes, SeqCst);
                 return;
             }
-            changed.await;
+            // Else what was on its way has ended since, and there may be room now.
         }
     }
 }
@@ -194,6 +197,16 @@ impl Inner {
         let released = self.under_way().seal_bytes;
         let held = self.buffered_bytes.load(SeqCst).saturating_sub(released);
         held.saturating_add(bytes) <= self.buffered_bytes_max
+    }
+
+    /// Has files sealed until there will be room; false if nothing is left to be sealed, and there won't be.
+    fn make_room(&self, bytes: u64) -> bool {
+        while !self.will_fit(bytes) {
+            if !self.seal_fullest() {
+                return false;
+            }
+        }
+        true
     }
 
     fn seal_fullest(&self) -> bool {

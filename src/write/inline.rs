@@ -1,6 +1,6 @@
 //! What goes inline: into the metadata rather than into a file.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use bytes::Bytes;
 
@@ -8,6 +8,7 @@ use super::WriteSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{InlineHandle, JavaString, StreamHandle};
 use crate::id::{FileToken, SegmentId};
+use crate::sync::{Mutex, MutexGuard};
 
 /// How much goes inline; shared by the pools of one checkpoint.
 pub struct InlineBudget {

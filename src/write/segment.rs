@@ -1,9 +1,7 @@
 //! Writes one segment: buffers it, then has it placed, or streams it when it is long.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Release};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
@@ -15,6 +13,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::Crc32c;
 use crate::handle::StreamHandle;
 use crate::id::FileToken;
+use crate::sync::Mutex;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::{Acquire, Release};
 
 /// The bytes of a segment, buffered.
 pub(super) struct Chunk {

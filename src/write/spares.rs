@@ -1,8 +1,10 @@
 //! Buffers that have been written to a file and are filled again, since fresh memory costs more than the copy into it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use bytes::{Bytes, BytesMut};
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// The size of a buffer that short segments are gathered in.
 pub(super) const BUFFER_BYTES: usize = 1 << 20;

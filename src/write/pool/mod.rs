@@ -9,7 +9,7 @@ mod sealing;
 mod state;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
@@ -30,6 +30,7 @@ use crate::id::{CheckpointId, FileToken};
 use crate::metrics::{self, Queue};
 use crate::store::Location;
 use crate::store::names::{PhysicalFileName, WorkerName};
+use crate::sync::{Mutex, MutexGuard, OnceLock};
 
 /// Gives unguessable numbers. Passed in, so that a test can repeat a run.
 pub type Tokens = Arc<dyn Fn() -> u64 + Send + Sync>;
