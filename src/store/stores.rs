@@ -9,7 +9,8 @@ use object_store::ObjectStore;
 use super::local::LocalDisk;
 use super::open::open;
 use super::requests::{Counted, Counters, Requests};
-use super::{FlinkPath, Location, Rebase};
+use super::uploads::Uploads;
+use super::{FlinkPath, Location, Rebase, UploadLog};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Opens the store of a path at its first use and keeps it open. Cheap to clone; clones share what is open.
@@ -32,6 +33,8 @@ pub(super) struct OpenStore {
     pub(super) objects: Arc<dyn ObjectStore>,
     /// What only a local disk has.
     pub(super) disk: Option<LocalDisk>,
+    /// How its unfinished uploads are found.
+    pub(super) uploads: Uploads,
 }
 
 impl Stores {
@@ -51,7 +54,18 @@ impl Stores {
     pub fn with_store(mut self, root: &FlinkPath, store: Arc<dyn ObjectStore>) -> Self {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let objects = Counted::around(store, &self.counters);
-        opened.insert(root.store_identity().to_owned(), OpenStore { objects, disk: None });
+        opened.insert(root.store_identity().to_owned(), OpenStore { objects, disk: None, uploads: Uploads::Unknown });
+        self.opened = Arc::new(Mutex::new(opened));
+        self
+    }
+
+    /// Where the unfinished uploads of the store of `root` are found, which was handed in before. Clones made before don't
+    /// see it.
+    pub fn with_uploads(mut self, root: &FlinkPath, log: Arc<dyn UploadLog>) -> Self {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(store) = opened.get_mut(root.store_identity()) {
+            store.uploads = Uploads::Asked(log);
+        }
         self.opened = Arc::new(Mutex::new(opened));
         self
     }
