@@ -34,7 +34,7 @@ const MODULES: &[(&str, &[&str], bool)] = &[
         &["config", "coordinator", "error", "handle", "id", "protocol", "read", "storage", "store", "worker", "write"],
         true,
     ),
-    ("sweep", &["error", "id", "read", "store"], true),
+    ("sweep", &["error", "format", "id", "read", "store"], true),
     ("verify", &["error", "format", "handle", "id", "read", "store"], true),
     ("repack", &["error", "format", "handle", "id", "read", "store", "verify", "write"], true),
     ("inspect", &["error", "format", "handle", "id", "read", "store", "write"], true),
