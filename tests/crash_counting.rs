@@ -44,6 +44,8 @@ enum Scenario {
     Fold,
     /// Segments are copied in the background, and named by the next checkpoint.
     Rewrite,
+    /// Another process takes over from one that is cut off in a checkpoint.
+    TakeOver,
     /// What an earlier process has left is removed.
     Leftovers,
     /// The end of a job.
@@ -52,7 +54,7 @@ enum Scenario {
     Repack,
 }
 
-use Scenario::{Abort, Dispose, First, Fold, Leftovers, Repack, Rewrite, Steady, Streamed, Subsume};
+use Scenario::{Abort, Dispose, First, Fold, Leftovers, Repack, Rewrite, Steady, Streamed, Subsume, TakeOver};
 
 impl Scenario {
     fn settings(self) -> Settings {
@@ -80,7 +82,7 @@ impl Scenario {
             job.change(&[3000, 2000, 900], |_| true);
             job.checkpoint().await?;
         }
-        if self == Leftovers {
+        if matches!(self, Leftovers | TakeOver) {
             job.change(&[3000, 9000, 9000], |_| true);
             let trigger = job.trigger()?;
             job.part(&trigger, 0).await?;
@@ -127,6 +129,12 @@ impl Scenario {
                 let rewritten = job.coordinator.rewrite(u64::MAX).await?;
                 assert!(rewritten.segments > 0, "nothing to rewrite");
                 job.checkpoint().await?;
+            }
+            TakeOver => {
+                *job = job.again().await?;
+                job.change(&[2500], |_| true);
+                job.checkpoint().await?;
+                *job = job.again().await?;
             }
             Leftovers => {
                 job.coordinator.remove_leftovers().await?;
@@ -334,6 +342,7 @@ scenarios! {
     subsume_in_memory subsume_on_disk Subsume,
     fold_in_memory fold_on_disk Fold,
     rewrite_in_memory rewrite_on_disk Rewrite,
+    take_over_in_memory take_over_on_disk TakeOver,
     leftovers_in_memory leftovers_on_disk Leftovers,
     dispose_in_memory dispose_on_disk Dispose,
     repack_in_memory repack_on_disk Repack,

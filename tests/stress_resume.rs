@@ -33,11 +33,13 @@ fn lines(output: &Output) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// But the log of the job's coordinators, which grows with each.
 fn files(below: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(below).into_iter().flatten() {
         let path = entry.unwrap().path();
         match path.is_dir() {
+            true if path.ends_with("_drystone") => {}
             true => found.extend(files(&path)),
             false => found.push(path),
         }
@@ -60,7 +62,8 @@ fn a_run_goes_on_where_the_last_one_ended() {
         assert_eq!(commits, (3 * round + 1..=3 * round + 3).collect::<Vec<_>>());
         // Its first checkpoint, too, names again what is there.
         assert!(figures["segments_reused"].as_u64().unwrap() > if round == 0 { 0 } else { 2 * 12 / 3 }, "{figures}");
-        assert_eq!(figures["requests"]["put"], figures["physical_files_created"].as_u64().unwrap() + 3);
+        // Each commit is announced in the log, then made.
+        assert_eq!(figures["requests"]["put"], figures["physical_files_created"].as_u64().unwrap() + 3 * 2);
         assert_eq!(figures["verify_bad"], 0);
     }
     // Files that nothing names go, and no others.

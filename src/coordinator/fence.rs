@@ -160,9 +160,10 @@ impl Fence {
         Error::new(ErrorKind::Fenced, over.clone())
     }
 
-    /// Is this the name of an entry that nobody writes any more: this coordinator's claim, or one before it?
+    /// Was a file of this name written before this coordinator had its claim? Not an entry after that, which may be on its
+    /// way now.
     pub(super) fn is_before(&self, name: &str) -> bool {
-        names::parse_log_entry(name).is_some_and(|position| position <= self.claimed_at)
+        names::parse_log_entry(name).is_none_or(|position| position <= self.claimed_at)
     }
 
     pub(super) fn refuse_if_over(&self) -> Result<()> {

@@ -27,7 +27,7 @@ impl Coordinator {
     /// Deletes the files that say by their names that they were written for an earlier epoch, or for a checkpoint of this
     /// one that is over, and that no retained or pending checkpoint names. That is what a crash before the first completed
     /// checkpoint leaves, an upload that landed long after its checkpoint was aborted, and a delete that was given up.
-    /// On a local disk also metadata and entries of the log in the making, of a coordinator that was cut off. Files with other names, and what tasks
+    /// On a local disk also metadata, entries of the log and probes in the making, of a coordinator that was cut off. Files with other names, and what tasks
     /// own, are left alone.
     ///
     /// Only when every earlier attempt is known to be dead, its workers too: what they have on its way would be lost. Best
@@ -132,7 +132,7 @@ impl Shared {
                     return !is_pending(checkpoint);
                 }
                 if path.parent().as_ref() == Some(self.directory.fence().name()) {
-                    return self.fence.as_ref().is_some_and(|fence| fence.is_before(name));
+                    return self.fence.as_ref().is_none_or(|fence| fence.is_before(name));
                 }
             }
             let is_shared = || path.parent().as_ref() == Some(self.directory.shared().name());

@@ -61,6 +61,7 @@ pub fn settings() -> Settings {
         max_file_size: MemorySize(16 << 10),
         max_space_amplification: None,
         num_retained: 2,
+        fencing_proof_rounds: 1,
         ..Settings::default()
     }
 }
@@ -92,6 +93,11 @@ impl Job {
             names_again: false,
             reused: [0; 2],
         })
+    }
+
+    /// The next process of the job, which has nothing of this one's state.
+    pub async fn again(&self) -> drystone::Result<Self> {
+        Self::start(self.storage.clone(), self.believed.clone()).await
     }
 
     /// Each subtask drops what `keeps` doesn't keep, and adds shared chunks, a private one and one that is inline.

@@ -68,8 +68,8 @@ impl Place {
         }
     }
 
-    /// Every file below a directory, those in the making too; not the log of the job's coordinators, nor what bars
-    /// metadata that is never to come.
+    /// Every file below a directory, those in the making too; not the log of the job's coordinators beside its probes,
+    /// nor what bars metadata that is never to come.
     pub async fn files(&self, below: &FlinkPath) -> BTreeSet<FlinkPath> {
         let mut found = BTreeSet::new();
         match self {

@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use drystone::config::{MemorySize, Retention, Settings};
+use drystone::id::CheckpointId;
 use drystone::storage::Storage;
 use drystone::store::{FlinkPath, Stores};
 use serde_json::json;
@@ -55,7 +56,7 @@ pub async fn run_stress(arguments: StressArguments, site: &Site) -> anyhow::Resu
             Mode::Files => {
                 let plan = plan(&arguments, site.root().join("one-object-per-chunk")?)?;
                 let side = Arc::new(Unmerged::start(&plan)?);
-                cleaned(&plan, site, run(side, &workload, &plan, &bar, BTreeMap::new())).await?
+                cleaned(&plan, site, run(side, &workload, &plan, &bar, CheckpointId(1), BTreeMap::new())).await?
             }
             _ => {
                 let plan = plan(&arguments, site.root().join("packed")?)?;
@@ -70,7 +71,9 @@ pub async fn run_stress(arguments: StressArguments, site: &Site) -> anyhow::Resu
                         // Nothing sound can be written on top of it.
                         return Ok(Figures { read_back: resumed.read_back, ..Figures::default() });
                     }
-                    run(Arc::new(side), &workload, &plan, &bar, resumed.retained).await
+                    // A number that was given up is not given again.
+                    let first = side.coordinator().next_checkpoint();
+                    run(Arc::new(side), &workload, &plan, &bar, first, resumed.retained).await
                 };
                 cleaned(&plan, site, running).await?
             }

@@ -41,23 +41,23 @@ pub struct Retained {
     pub chunks: Arc<Vec<Vec<Chunk>>>,
 }
 
-/// Goes on after what is retained already.
+/// Begins with a checkpoint's number, after what is retained already.
 pub async fn run<S: Side>(
     side: Arc<S>,
     workload: &Arc<Workload>,
     plan: &Arc<Plan>,
     bar: &Arc<Bar>,
+    first: CheckpointId,
     retained: BTreeMap<CheckpointId, Retained>,
 ) -> anyhow::Result<Figures> {
     let before = plan.storage.stores().requests();
-    let first = retained.keys().next_back().map_or(1, |latest| latest.0 + 1);
     let mut run = Run::new(side, workload, plan);
     run.latest = retained.values().next_back().map(|latest| latest.chunks.clone()).unwrap_or_default();
     run.retained = retained;
     let there = run.sample().await?;
     run.space.found = there.files();
     run.space.settled(there, run.live_bytes());
-    for checkpoint in first..first + plan.checkpoints {
+    for checkpoint in first.0..first.0 + plan.checkpoints {
         run.checkpoint(CheckpointId(checkpoint), bar).await.with_context(|| format!("checkpoint {checkpoint}"))?;
     }
     run.side.close().await?;
