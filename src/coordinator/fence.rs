@@ -4,8 +4,6 @@
 //! says there first, and a newer one's claim takes the position that the older would write next:
 //! `design/0006-fencing.md` has the argument.
 
-use std::sync::OnceLock;
-
 use super::FencingSettings;
 use super::inheritance::Inheritance;
 use crate::config::Fencing;
@@ -13,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{LogEntry, Step};
 use crate::id::{CheckpointId, FileToken};
 use crate::store::{CreateOnly, JobDirectory, Location, names};
+use crate::sync::OnceLock;
 use crate::write::Tokens;
 
 /// So often another may be faster, or a file be gone between two looks.

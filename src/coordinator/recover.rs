@@ -1,7 +1,7 @@
 //! Takes a job over: claims it, and rebuilds the books from what is in the store. Memory is only a cache of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::books::Books;
 use super::commit::bar;
@@ -16,6 +16,7 @@ use crate::protocol::OperatorSpec;
 use crate::read::{Checkpoint, Content, State};
 use crate::store::names::{self, PhysicalFileName};
 use crate::store::{FlinkPath, JobDirectory, Stores};
+use crate::sync::Mutex;
 use crate::write::Tokens;
 
 impl Coordinator {

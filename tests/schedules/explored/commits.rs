@@ -20,9 +20,9 @@ use crate::site::subtask;
 
 const OFTEN: usize = usize::MAX;
 
-fn live(parallelism: u32) -> (Arc<Live>, RuleStore) {
+async fn live(parallelism: u32) -> (Arc<Live>, RuleStore) {
     let (store, settings) = (RuleStore::default(), CoordinatorSettings { file_timeout: NEVER, ..settings() });
-    (Arc::new(Live::new(Arc::new(store.clone()), parallelism, settings)), store)
+    (Arc::new(Live::new(Arc::new(store.clone()), parallelism, settings).await), store)
 }
 
 /// A subtask writes a chunk of either scope.
@@ -73,7 +73,7 @@ pub async fn check(live: &Live) {
 #[test]
 fn of_an_abort_and_two_completions_one_counts() {
     explore("commits, abort or complete", || async {
-        let (live, _) = live(3);
+        let (live, _) = live(3).await;
         let trigger = live.coordinator.trigger(CheckpointId(1)).unwrap();
         let mut parts = Vec::new();
         for index in 0..3 {
@@ -100,7 +100,7 @@ fn of_an_abort_and_two_completions_one_counts() {
 #[test]
 fn newer_and_older_checkpoints_complete_in_any_order() {
     explore("commits, two checkpoints", || async {
-        let (live, _) = live(2);
+        let (live, _) = live(2).await;
         let mut kept = vec![BTreeMap::new(); 2];
         live.round(&mut kept).await.unwrap();
         let mut parts = Vec::new();
@@ -130,7 +130,7 @@ fn newer_and_older_checkpoints_complete_in_any_order() {
 fn a_commit_in_doubt_is_decided_once_however_many_decide_it() {
     explore("commits, in doubt", || async {
         for act in [Act::Fail, Act::LoseAnswer] {
-            let (live, store) = live(1);
+            let (live, store) = live(1).await;
             live.round(&mut [BTreeMap::new()]).await.unwrap();
             store.rule("put", "chk-2/_metadata", act, OFTEN);
             store.rule("get", "chk-2/_metadata", Act::Fail, OFTEN);
@@ -156,7 +156,7 @@ fn a_commit_in_doubt_is_decided_once_however_many_decide_it() {
 #[test]
 fn a_job_that_ends_while_a_checkpoint_completes_leaves_nothing() {
     explore("commits, end", || async {
-        let (live, store) = live(2);
+        let (live, store) = live(2).await;
         live.round(&mut vec![BTreeMap::new(); 2]).await.unwrap();
         let trigger = live.coordinator.trigger(CheckpointId(2)).unwrap();
         let mut parts = Vec::new();
@@ -178,7 +178,7 @@ fn a_job_that_ends_while_a_checkpoint_completes_leaves_nothing() {
 #[test]
 fn provisional_handles_are_made_sure_of_while_their_files_are_sealed() {
     explore("commits, provisional", || async {
-        let (live, _) = live(2);
+        let (live, _) = live(2).await;
         let trigger = live.coordinator.trigger(CheckpointId(1)).unwrap();
         let write = drystone::write::WriteSettings { inline_bytes_max: 0, ..WorkerSettings::default().write };
         let settings = WorkerSettings { write, ..WorkerSettings::default() };
@@ -209,7 +209,7 @@ fn provisional_handles_are_made_sure_of_while_their_files_are_sealed() {
             })
         });
         join_all(parts).await.into_iter().for_each(|done| done.unwrap());
-        worker.complete(trigger.checkpoint);
+        worker.complete(trigger.epoch, trigger.checkpoint);
         worker.close().await.unwrap();
         check(&live).await;
     });

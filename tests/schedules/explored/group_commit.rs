@@ -91,7 +91,7 @@ fn without_linger_the_last_to_finish_or_to_be_forgotten_has_the_files_sealed() {
             done.unwrap().unwrap();
         }
         forget.await.unwrap();
-        working.worker.complete(CHECKPOINT);
+        working.worker.complete(1, CHECKPOINT);
         working.check_idle().await;
     });
 }
@@ -125,7 +125,7 @@ fn with_a_linger_nobody_waits_for_ever_for_one_who_never_comes() {
         for done in join_all(tasks).await {
             done.unwrap().unwrap();
         }
-        working.worker.abort(CHECKPOINT);
+        working.worker.abort(1, CHECKPOINT);
         working.check_idle().await;
     });
 }
@@ -145,17 +145,17 @@ async fn ended(end: fn(&Worker)) {
 
 #[test]
 fn an_abort_ends_every_ticket() {
-    explore("group commit, abort", || ended(|worker| worker.abort(CHECKPOINT)));
+    explore("group commit, abort", || ended(|worker| worker.abort(1, CHECKPOINT)));
 }
 
 #[test]
 fn a_completion_ends_every_ticket() {
-    explore("group commit, complete", || ended(|worker| worker.complete(CHECKPOINT)));
+    explore("group commit, complete", || ended(|worker| worker.complete(1, CHECKPOINT)));
 }
 
 #[test]
 fn a_newer_checkpoint_that_completes_ends_every_ticket() {
-    explore("group commit, overtaken", || ended(|worker| worker.complete(CheckpointId(2))));
+    explore("group commit, overtaken", || ended(|worker| worker.complete(1, CheckpointId(2))));
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn a_failed_upload_fails_exactly_the_snapshots_that_wrote_into_it() {
             assert_eq!(files.contains_key(&placement.id.file.0), done.is_ok(), "{done:?}");
         }
         assert!(!files.is_empty(), "three fit into a file, the fourth is in another");
-        working.worker.abort(CHECKPOINT);
+        working.worker.abort(1, CHECKPOINT);
         working.check_idle().await;
     });
 }
