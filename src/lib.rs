@@ -15,6 +15,7 @@ pub mod read;
 pub mod repack;
 pub mod storage;
 pub mod store;
+pub mod sweep;
 mod sync;
 pub mod verify;
 pub mod worker;

@@ -3,8 +3,8 @@
 use std::time::SystemTime;
 
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
-use object_store::ObjectMeta;
 use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt};
 
 use super::local::is_partial_name;
 use super::{FlinkPath, Location};
@@ -53,6 +53,17 @@ impl Location {
             std::future::ready(file)
         });
         listed.boxed()
+    }
+
+    /// This file as a listing would show it; none if there is no such file. One request.
+    pub async fn list_file(&self) -> Result<Option<Listed>> {
+        match self.objects().head(self.object_key()?).await.map_err(|e| self.failed("looking for", e)) {
+            Ok(meta) => {
+                Ok(Some(Listed { path: self.name().clone(), size: meta.size, modified: meta.last_modified.into() }))
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// The files and directories right in this directory. Nothing if there is no such directory.

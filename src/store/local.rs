@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
-use super::{FlinkPath, Location};
+use super::{FlinkPath, Listed, Location};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Mutex;
 
@@ -27,15 +27,27 @@ impl Location {
     ///
     /// A write that is still going on has such a file, too.
     pub async fn list_partials(&self) -> Result<Vec<FlinkPath>> {
+        Ok(self.list_partials_sized().await?.into_iter().map(|partial| partial.path).collect())
+    }
+
+    /// As [`list_partials`](Self::list_partials), with lengths, and when they were last written to.
+    pub async fn list_partials_sized(&self) -> Result<Vec<Listed>> {
         if self.disk().is_none() {
             return Ok(Vec::new());
         }
-        let root = self.disk_path();
-        let walked = self.blocking("listing", move || walk(&root)).await?;
-        let root = self.disk_path();
-        let below = walked.files.iter().filter_map(|file| file.strip_prefix(&root).ok()?.to_str());
-        let mut partials: Vec<_> = below.map(|below| self.name().join_literal(below)).filter(is_partial).collect();
-        partials.sort();
+        let (root, name) = (self.disk_path(), self.name().clone());
+        let look = move || {
+            let mut partials = Vec::new();
+            for file in walk(&root)?.files {
+                let below = file.strip_prefix(&root).ok().and_then(Path::to_str);
+                if let Some(path) = below.map(|below| name.join_literal(below)).filter(is_partial) {
+                    partials.extend(listed(&file, path)?);
+                }
+            }
+            Ok(partials)
+        };
+        let mut partials = self.blocking("listing", look).await?;
+        partials.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(partials)
     }
 
@@ -127,6 +139,15 @@ fn follow(path: &Path) -> io::Result<PathBuf> {
 
 fn is_partial(path: &FlinkPath) -> bool {
     path.file_name().is_some_and(|name| is_partial_name(name) && !name.starts_with('#'))
+}
+
+/// None for a file that has got its name meanwhile, or is gone.
+fn listed(file: &Path, path: FlinkPath) -> io::Result<Option<Listed>> {
+    match fs::symlink_metadata(file) {
+        Ok(meta) => Ok(Some(Listed { path, size: meta.len(), modified: meta.modified()? })),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {

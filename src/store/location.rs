@@ -10,6 +10,7 @@ use super::FlinkPath;
 use super::cause::store_error;
 use super::local::{LocalDisk, is_partial_name};
 use super::stores::OpenStore;
+use super::uploads::Uploads;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A file, or a directory with all below it, with the path that names it. Cheap to clone.
@@ -88,6 +89,10 @@ impl Location {
 
     pub(super) fn disk(&self) -> Option<&LocalDisk> {
         self.store.disk.as_ref()
+    }
+
+    pub(super) fn uploads(&self) -> &Uploads {
+        &self.store.uploads
     }
 
     /// The key of this directory; none for the store's root.

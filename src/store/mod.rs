@@ -19,6 +19,9 @@ mod rebase;
 mod requests;
 mod stores;
 mod upload;
+mod uploads;
+#[cfg(feature = "aws")]
+mod uploads_s3;
 
 pub use job_directory::JobDirectory;
 /// What a store has to be, to be handed in ready made.
@@ -32,3 +35,4 @@ pub use rebase::Rebase;
 pub use requests::Requests;
 pub use stores::Stores;
 pub use upload::Upload;
+pub use uploads::{UnfinishedUpload, UploadLog};

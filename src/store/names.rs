@@ -10,7 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind};
-use crate::id::{CheckpointId, FileToken, JobId};
+use crate::id::{CheckpointId, FileToken, JobId, OperatorId};
 use crate::store::FlinkPath;
 use crate::store::local::is_partial_name;
 
@@ -167,6 +167,36 @@ fn parse_physical(text: &str) -> Option<PhysicalFileName> {
     let sanitised = WorkerName::sanitise(worker);
     let is_canonical = sanitised.as_str() == worker && parts.next().is_none();
     is_canonical.then_some(PhysicalFileName { attempt, worker: sanitised, checkpoint, sequence, token })
+}
+
+/// Is this a name that stock Flink gives to a file of state: a UUID in lower case? Or that of a copy of one, which has the
+/// run's token behind it?
+pub fn is_flink_file(name: &str) -> bool {
+    let (name, token) = name.split_at_checked(UUID_LENGTH).unwrap_or((name, ""));
+    let is_token = |token: &str| token.strip_prefix('-').is_some_and(|token| token.parse::<FileToken>().is_ok());
+    is_uuid(name) && (token.is_empty() || is_token(token))
+}
+
+/// Is this the name that stock Flink writes a checkpoint's metadata under on a local disk, before it has its own?
+pub fn is_flink_metadata_in_the_making(name: &str) -> bool {
+    let rest = name.strip_prefix('.').and_then(|name| name.strip_prefix(METADATA)?.strip_prefix(".inprogress."));
+    rest.is_some_and(is_uuid)
+}
+
+/// Is this a directory of stock Flink's file merging below `shared`, `job_<job>_op_<operator>_<index>_<parallelism>`?
+pub fn is_flink_subtask_directory(name: &str) -> bool {
+    let Some((job, subtask)) = name.strip_prefix("job_").and_then(|rest| rest.split_once("_op_")) else { return false };
+    let mut parts = subtask.split('_');
+    let operator = parts.next().is_some_and(|operator| operator.parse::<OperatorId>().is_ok());
+    let mut is_number = || parts.next().is_some_and(|part| decimal(part).is_some());
+    parse_job_directory(job).is_some() && operator && is_number() && is_number() && parts.next().is_none()
+}
+
+const UUID_LENGTH: usize = 36;
+
+fn is_uuid(text: &str) -> bool {
+    let lengths = text.split('-').map(str::len);
+    lengths.eq([8, 4, 4, 4, 12]) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-'))
 }
 
 /// Only what `Display` writes: no sign and no leading zero.

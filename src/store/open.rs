@@ -9,14 +9,17 @@ use object_store::memory::InMemory;
 use super::FlinkPath;
 use super::local::LocalDisk;
 use super::stores::OpenStore;
+use super::uploads::Uploads;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Opens the store of `path`, with settings from the environment. No request is made.
 pub(super) fn open(path: &FlinkPath) -> Result<OpenStore> {
     let objects = match path.scheme().to_ascii_lowercase().as_str() {
         "file" => return local(path),
-        "memory" => Arc::new(InMemory::new()),
-        "s3" | "s3a" | "s3p" => s3(path)?,
+        "memory" => {
+            return Ok(OpenStore { objects: Arc::new(InMemory::new()), disk: None, uploads: Uploads::Never });
+        }
+        "s3" | "s3a" | "s3p" => return s3(path),
         "gs" => google(path)?,
         "abfs" | "abfss" | "wasb" | "wasbs" | "az" => azure(path)?,
         "http" | "https" => http(path)?,
@@ -28,7 +31,7 @@ pub(super) fn open(path: &FlinkPath) -> Result<OpenStore> {
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
     };
-    Ok(OpenStore { objects, disk: None })
+    Ok(OpenStore { objects, disk: None, uploads: Uploads::Unknown })
 }
 
 fn local(path: &FlinkPath) -> Result<OpenStore> {
@@ -38,11 +41,11 @@ fn local(path: &FlinkPath) -> Result<OpenStore> {
     }
     // Without fsync a file that was reported as durable could be gone after a power cut.
     let objects = Arc::new(LocalFileSystem::new().with_fsync(true));
-    Ok(OpenStore { objects, disk: Some(LocalDisk::default()) })
+    Ok(OpenStore { objects, disk: Some(LocalDisk::default()), uploads: Uploads::Never })
 }
 
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "http"))]
-fn opened<S: ObjectStore>(path: &FlinkPath, store: object_store::Result<S>) -> Result<Arc<dyn ObjectStore>> {
+fn opened<S>(path: &FlinkPath, store: object_store::Result<S>) -> Result<Arc<S>> {
     let store = store.map_err(|e| {
         let cause = super::cause::Cause::of(&e);
         let message = format!("opening the store of {path}: {}", cause.line());
@@ -66,13 +69,16 @@ fn not_built(path: &FlinkPath, feature: &str) -> Error {
 }
 
 #[cfg(feature = "aws")]
-fn s3(path: &FlinkPath) -> Result<Arc<dyn ObjectStore>> {
+fn s3(path: &FlinkPath) -> Result<OpenStore> {
     let bucket = authority(path, "bucket")?;
-    opened(path, object_store::aws::AmazonS3Builder::from_env().with_url(format!("s3://{bucket}")).build())
+    let builder = object_store::aws::AmazonS3Builder::from_env().with_url(format!("s3://{bucket}"));
+    let objects = opened(path, builder.build())?;
+    let uploads = opened(path, super::uploads_s3::S3Uploads::new(objects.clone()))?;
+    Ok(OpenStore { objects, disk: None, uploads: Uploads::Asked(uploads) })
 }
 
 #[cfg(not(feature = "aws"))]
-fn s3(path: &FlinkPath) -> Result<Arc<dyn ObjectStore>> {
+fn s3(path: &FlinkPath) -> Result<OpenStore> {
     Err(not_built(path, "aws"))
 }
 
@@ -80,7 +86,7 @@ fn s3(path: &FlinkPath) -> Result<Arc<dyn ObjectStore>> {
 fn google(path: &FlinkPath) -> Result<Arc<dyn ObjectStore>> {
     let bucket = authority(path, "bucket")?;
     let builder = object_store::gcp::GoogleCloudStorageBuilder::from_env();
-    opened(path, builder.with_url(format!("gs://{bucket}")).build())
+    Ok(opened(path, builder.with_url(format!("gs://{bucket}")).build())?)
 }
 
 #[cfg(not(feature = "gcp"))]
@@ -93,7 +99,7 @@ fn azure(path: &FlinkPath) -> Result<Arc<dyn ObjectStore>> {
     let container = authority(path, "container")?;
     // The one scheme that the builder knows in all its forms, with an account and without.
     let builder = object_store::azure::MicrosoftAzureBuilder::from_env().with_url(format!("abfss://{container}"));
-    opened(path, builder.build())
+    Ok(opened(path, builder.build())?)
 }
 
 #[cfg(not(feature = "azure"))]
@@ -107,7 +113,7 @@ fn http(path: &FlinkPath) -> Result<Arc<dyn ObjectStore>> {
     // A user who writes http: means it.
     let options = object_store::ClientOptions::new().with_allow_http(true);
     let url = format!("{}://{host}", path.scheme().to_ascii_lowercase());
-    opened(path, object_store::http::HttpBuilder::new().with_url(url).with_client_options(options).build())
+    Ok(opened(path, object_store::http::HttpBuilder::new().with_url(url).with_client_options(options).build())?)
 }
 
 #[cfg(not(feature = "http"))]

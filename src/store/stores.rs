@@ -9,7 +9,8 @@ use object_store::ObjectStore;
 use super::local::LocalDisk;
 use super::open::open;
 use super::requests::{Counted, Counters, Requests};
-use super::{FlinkPath, Location, Rebase};
+use super::uploads::Uploads;
+use super::{FlinkPath, Location, Rebase, UploadLog};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Mutex;
 
@@ -37,6 +38,8 @@ pub(super) struct OpenStore {
     pub(super) objects: Arc<dyn ObjectStore>,
     /// What only a local disk has.
     pub(super) disk: Option<LocalDisk>,
+    /// How its unfinished uploads are found.
+    pub(super) uploads: Uploads,
 }
 
 impl Stores {
@@ -55,7 +58,8 @@ impl Stores {
     /// authority. Clones made before don't see it.
     pub fn with_store(mut self, root: &FlinkPath, store: Arc<dyn ObjectStore>) -> Self {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        opened.insert(root.store_identity().to_owned(), self.enter(OpenStore { objects: store, disk: None }));
+        let store = OpenStore { objects: store, disk: None, uploads: Uploads::Unknown };
+        opened.insert(root.store_identity().to_owned(), self.enter(store));
         self.opened = Arc::new(Mutex::new(opened));
         self
     }
@@ -70,6 +74,17 @@ impl Stores {
     ) -> Self {
         self.layer = Some(Arc::new(layer));
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.opened = Arc::new(Mutex::new(opened));
+        self
+    }
+
+    /// Where the unfinished uploads of the store of `root` are found, which was handed in before. Clones made before don't
+    /// see it.
+    pub fn with_uploads(mut self, root: &FlinkPath, log: Arc<dyn UploadLog>) -> Self {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(store) = opened.get_mut(root.store_identity()) {
+            store.uploads = Uploads::Asked(log);
+        }
         self.opened = Arc::new(Mutex::new(opened));
         self
     }
@@ -107,7 +122,7 @@ impl Stores {
             Some(layer) => layer(store.objects),
             None => store.objects,
         };
-        OpenStore { objects: Counted::around(layered, &self.counters), disk: store.disk }
+        OpenStore { objects: Counted::around(layered, &self.counters), ..store }
     }
 
     fn at(&self, named: FlinkPath, real: FlinkPath) -> Result<Location> {

@@ -30,6 +30,8 @@ pub enum Command {
     Repack(RepackArguments),
     /// Copies a checkpoint, file by file, as DESTINATION/<job id>/chk-N, and rewrites its paths.
     Copy(CopyArguments),
+    /// Says what nothing names any more in a job's directory, and why, and with --delete deletes it.
+    Sweep(SweepArguments),
     /// Lists every option, or checks a file of them.
     Config(ConfigArguments),
     /// Shows what packing does: simulated subtasks write checkpoints, as one object per chunk and packed, and restore them.
@@ -85,6 +87,30 @@ pub struct InspectArguments {
 pub struct VerifyArguments {
     /// A checkpoint's or savepoint's directory, or its _metadata file.
     pub path: String,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Args)]
+pub struct SweepArguments {
+    /// A job's directory: the one that holds chk-N, shared and taskowned.
+    pub path: String,
+    /// Deletes what is dead. Without it nothing is changed.
+    #[arg(long)]
+    pub delete: bool,
+    /// Leaves alone what was written less than this ago: longer than any checkpoint takes, and than the time between two.
+    #[arg(long, value_name = "DURATION", default_value = "1 d")]
+    pub grace: FlinkDuration,
+    /// Sweeps also where no checkpoint is left. Only where the job is over, and no other has taken its checkpoints over.
+    #[arg(long)]
+    pub abandoned: bool,
+    /// A checkpoint, or a directory of jobs or of their checkpoints elsewhere, that may name files of this job, as after a
+    /// restore from here. Repeatable; jobs beside this one are looked at anyway.
+    #[arg(long, value_name = "PATH")]
+    pub named_by: Vec<String>,
+    /// Lists every file, not only the first.
+    #[arg(long)]
+    pub all: bool,
     #[command(flatten)]
     pub common: Common,
 }

@@ -11,6 +11,7 @@ mod output;
 mod progress;
 mod signal;
 mod stress;
+mod sweep;
 mod transfer;
 mod verify;
 
@@ -57,6 +58,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         _ => None,
     };
     let writes = matches!(command, Command::Repack(_) | Command::Copy(_));
+    let sweeps = matches!(&command, Command::Sweep(sweep) if sweep.delete);
     let result = runtime.block_on(async {
         tokio::select! {
             biased;
@@ -78,6 +80,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Err(ending) => {
             let advice = match site {
                 Some(site) => clear(site),
+                None if sweeps => "what was deleted is dead, and the rest stays: run it again".into(),
                 None if writes => "run the same command again, which removes or completes what was written".into(),
                 None => String::new(),
             };
@@ -111,6 +114,7 @@ async fn run(command: Command, site: Option<&Site>) -> anyhow::Result<ExitCode> 
         (Command::Verify(arguments), _) => verify::run(arguments).await,
         (Command::Repack(arguments), _) => transfer::repack(arguments).await,
         (Command::Copy(arguments), _) => transfer::copy(arguments).await,
+        (Command::Sweep(arguments), _) => sweep::run(arguments).await,
         (Command::Config(arguments), _) => config::run(arguments),
         (Command::Stress(arguments), Some(site)) => stress::run_stress(arguments, site).await,
         (Command::Stress(_), None) => anyhow::bail!("no directory to work in"),

@@ -14,6 +14,11 @@ impl Bar {
         Self::with_template("{msg:9} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
     }
 
+    /// Of files.
+    pub fn of_files() -> Self {
+        Self::with_template("{msg:9} {wide_bar} {human_pos}/{human_len} files, {whole_per_sec}")
+    }
+
     /// Of chunks.
     pub fn of_chunks() -> Self {
         Self::with_template("{msg:28} {wide_bar} {human_pos}/{human_len} chunks, {whole_per_sec}")
