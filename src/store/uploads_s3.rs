@@ -150,7 +150,8 @@ fn code(body: &[u8]) -> String {
     struct Refusal {
         code: String,
     }
-    quick_xml::de::from_reader::<_, Refusal>(body).map_or_else(|_| String::new(), |refusal| format!(": {}", refusal.code))
+    quick_xml::de::from_reader::<_, Refusal>(body)
+        .map_or_else(|_| String::new(), |refusal| format!(": {}", refusal.code))
 }
 
 #[cfg(test)]

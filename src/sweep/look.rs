@@ -44,12 +44,7 @@ impl Sweep {
     /// Where it can't tell what is alive. `NotFound`: `path` is no job's directory. `Invalid`: it is a checkpoint's, or was
     /// moved, or no checkpoint is left in it. `Damaged`, `Unsupported`: a checkpoint's metadata can't be read, or names what
     /// isn't there. `Conflict`: the checkpoints change too fast. `Store`.
-    pub async fn look(
-        stores: &Stores,
-        path: &FlinkPath,
-        settings: &SweepSettings,
-        now: SystemTime,
-    ) -> Result<Self> {
+    pub async fn look(stores: &Stores, path: &FlinkPath, settings: &SweepSettings, now: SystemTime) -> Result<Self> {
         let root = stores.locate_real(path)?;
         refuse_other_directories(&root).await?;
         // 1. The files first: a checkpoint that completes from here on names files that are in no list of ours, or that
@@ -103,7 +98,12 @@ async fn refuse_other_directories(root: &Location) -> Result<()> {
     }
     let jobs: Vec<&str> = directories().filter(|name| names::parse_job_directory(name).is_some()).collect();
     let message = match jobs.as_slice() {
-        [] => format!("{} is no job's directory: it has no chk-N, {} or {}", root.real(), names::SHARED, names::TASK_OWNED),
+        [] => format!(
+            "{} is no job's directory: it has no chk-N, {} or {}",
+            root.real(),
+            names::SHARED,
+            names::TASK_OWNED
+        ),
         [one] => format!("{} holds the directory of a job, {one}: name that", root.real()),
         [first, .., last] => {
             format!("{} holds the directories of {} jobs, {first} to {last}: name one", root.real(), jobs.len())
@@ -188,10 +188,11 @@ async fn refuse_missing(
 /// Files' names are unguessable: one that is named elsewhere and lies here is the same file by another path, or a copy.
 fn refuse_moved(named: &Named, entries: &[Entry]) -> Result<()> {
     let is_named_here = |entry: &Entry| named.below.contains_key(&entry.below);
-    let twin = entries.iter().filter(|entry| entry.spot.author().is_some() && !is_named_here(entry)).find_map(|entry| {
-        let name = entry.below.rsplit('/').next()?;
-        named.elsewhere.get(name).map(|elsewhere| (entry, elsewhere))
-    });
+    let twin =
+        entries.iter().filter(|entry| entry.spot.author().is_some() && !is_named_here(entry)).find_map(|entry| {
+            let name = entry.below.rsplit('/').next()?;
+            named.elsewhere.get(name).map(|elsewhere| (entry, elsewhere))
+        });
     let Some((entry, elsewhere)) = twin else { return Ok(()) };
     let message = format!(
         "metadata names {elsewhere}, and a file of that name is here as {}: the directory was moved or copied, or has two \
