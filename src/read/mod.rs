@@ -29,6 +29,7 @@ pub use part::{KeyGroupOffsets, StreamPart, Take};
 pub use plan::{Fetch, Piece, ReadLimits, Wanted, plan};
 pub use restore::Restore;
 pub use restored::{Restored, RestoredPart};
+pub(crate) use state::merged;
 pub use state::{Content, State, StateFile, StateStream};
 pub(crate) use stream::check_crc;
 pub use stream::{HandleStream, open_handle};

@@ -155,21 +155,23 @@ impl State {
                 ranges[wanted.file].push((wanted.offset, wanted.length));
             }
         }
-        for file in &mut ranges {
-            file.sort_unstable();
-            let mut merged: Vec<(u64, u64)> = Vec::with_capacity(file.len());
-            for &(offset, length) in file.iter() {
-                match merged.last_mut() {
-                    Some((start, total)) if offset <= *start + *total => {
-                        *total = (*total).max(offset + length - *start);
-                    }
-                    _ => merged.push((offset, length)),
-                }
-            }
-            *file = merged;
-        }
-        ranges
+        ranges.into_iter().map(merged).collect()
     }
+}
+
+/// Ranges as (offset, length), sorted, and those that meet made one. No end may be beyond 64 bits.
+pub(crate) fn merged(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    ranges.sort_unstable();
+    let mut merged: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
+    for (offset, length) in ranges {
+        match merged.last_mut() {
+            Some((start, total)) if offset <= *start + *total => {
+                *total = (*total).max(offset + length - *start);
+            }
+            _ => merged.push((offset, length)),
+        }
+    }
+    merged
 }
 
 /// Finds where handles point to, without asking a store.

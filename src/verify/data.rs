@@ -9,6 +9,22 @@ use super::{Audit, Finding};
 use crate::error::{ErrorKind, Result};
 use crate::format::checksum::{Crc32c, crc32c};
 use crate::read::{Content, ReadLimits, State, Wanted, fetches, plan};
+use crate::store::Location;
+
+/// A byte range: the number of its file, first byte, length.
+pub(super) type Range = (usize, u64, u64);
+
+/// Whose a range's bytes are.
+#[derive(Default)]
+pub(super) struct Users {
+    /// The streams that it is, by number.
+    streams: Vec<usize>,
+    /// The checksum that the file's footer has for it, where no stream of the checkpoint is it.
+    footer_crc32c: Option<u32>,
+}
+
+/// The checksum of a range's bytes, or why they can't be read.
+pub(super) type Sum = Result<u32, String>;
 
 impl Audit {
     /// Reads what handles and footers name, as far as the files reach. Returns each stream's CRC-32C, where it could
@@ -22,99 +38,123 @@ impl Audit {
         limits: &ReadLimits,
         progress: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<Vec<Option<u32>>> {
-        let mut by_stream = vec![None; state.streams.len()];
-        // Each range once, however many handles name it.
-        let mut ranges: BTreeMap<(usize, u64, u64), Vec<usize>> = BTreeMap::new();
-        for (number, stream) in state.streams.iter().enumerate() {
-            match &stream.content {
-                Content::Placeholder => {}
-                Content::Inline(inline) => {
-                    let metadata = self.metadata.clone();
-                    let crc = crc32c(&inline.bytes);
-                    by_stream[number] = Some(crc);
-                    self.checksum(&metadata, stream, crc);
-                }
-                Content::File(wanted) if self.reaches(wanted) => {
-                    ranges.entry((wanted.file, wanted.offset, wanted.length)).or_default().push(number);
-                }
-                // Reported already, when the file was looked at.
-                Content::File(_) => {}
+        let mut by_stream = self.inline(state);
+        let ranges = self.ranges(state);
+        let wanted: Vec<Range> = ranges.keys().copied().collect();
+        let files = state.files.iter().map(|file| file.location.clone()).collect();
+        let (sums, bytes_read) = sums(files, &wanted, limits, progress).await?;
+        self.counts.bytes_read += bytes_read;
+        for ((range, users), sum) in ranges.iter().zip(&sums) {
+            if let Ok(crc) = sum {
+                users.streams.iter().for_each(|&user| by_stream[user] = Some(*crc));
             }
-        }
-        let mut expected = BTreeMap::new();
-        for (wanted, crc32c) in std::mem::take(&mut self.unnamed) {
-            if self.reaches(&wanted) {
-                ranges.entry((wanted.file, wanted.offset, wanted.length)).or_default();
-                expected.insert((wanted.file, wanted.offset, wanted.length), crc32c);
-            }
-        }
-        let (keys, users): (Vec<_>, Vec<_>) = ranges.into_iter().unzip();
-        let wanted: Vec<Wanted> = keys.iter().map(|&(file, offset, length)| Wanted { file, offset, length }).collect();
-        let sums = self.sums(state, &wanted, &users, limits, progress).await?;
-        for (i, crc) in sums.into_iter().enumerate() {
-            let Some(crc) = crc else { continue };
-            let name = state.files[wanted[i].file].location.real();
-            for &user in &users[i] {
-                let stream = &state.streams[user];
-                by_stream[user] = Some(crc);
-                self.checksum(name, stream, crc);
-            }
-            if expected.get(&keys[i]).is_some_and(|&e| e != crc) {
-                let problem =
-                    "damaged bytes of a segment that this checkpoint doesn't name: the footer's CRC-32C differs";
-                self.add(Finding::in_file(name, Some(wanted[i].offset), problem));
-            }
+            self.compare(state, range, users, sum);
         }
         Ok(by_stream)
     }
 
-    /// The checksum of each range; `None` where it could not be read, which has then been reported.
-    async fn sums(
-        &mut self,
-        state: &State,
-        wanted: &[Wanted],
-        users: &[Vec<usize>],
-        limits: &ReadLimits,
-        progress: &(dyn Fn(u64, u64) + Sync),
-    ) -> Result<Vec<Option<u32>>> {
-        let total = wanted.iter().map(|w| w.length).sum();
-        let mut sums: Vec<Option<Crc32c>> = wanted.iter().map(|_| Some(Crc32c::new())).collect();
-        let files = Arc::new(state.files.iter().map(|f| f.location.clone()).collect());
-        let mut reads = fetches(files, plan(wanted, limits), limits);
-        let mut done = 0;
-        progress(done, total);
-        while let Some(fetched) = reads.next().await {
-            let bytes_read = fetched.fetch.range.end - fetched.fetch.range.start;
-            match &fetched.result {
-                Ok((bytes, _)) => {
-                    for piece in &fetched.fetch.pieces {
-                        if let Some(sum) = &mut sums[piece.wanted] {
-                            sum.update(&bytes[piece.within.clone()]);
-                        }
-                        done += piece.within.len() as u64;
-                    }
-                }
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged) => {
-                    let name = state.files[fetched.fetch.file].location.real();
-                    for piece in &fetched.fetch.pieces {
-                        sums[piece.wanted] = None;
-                        for &user in &users[piece.wanted] {
-                            let offset = Some(wanted[piece.wanted].offset);
-                            let finding = Finding::in_file(name, offset, error.one_line());
-                            self.add(finding.of(&state.streams[user].place));
-                        }
-                    }
-                }
-                Err(_) => return fetched.result.map(|_| Vec::new()),
+    /// Checks the streams that are inline, and returns their CRC-32C, each at the stream's number.
+    pub(super) fn inline(&mut self, state: &State) -> Vec<Option<u32>> {
+        let metadata = self.metadata.clone();
+        let mut by_stream = vec![None; state.streams.len()];
+        for (stream, sum) in state.streams.iter().zip(&mut by_stream) {
+            if let Content::Inline(inline) = &stream.content {
+                let crc = crc32c(&inline.bytes);
+                *sum = Some(crc);
+                self.checksum(&metadata, stream, crc);
             }
-            self.counts.bytes_read += bytes_read;
-            progress(done, total);
         }
-        Ok(sums.into_iter().map(|sum| sum.map(|c| c.value())).collect())
+        by_stream
+    }
+
+    /// What is to be read: each range once, however many handles name it. What lies beyond a file's end has been reported
+    /// when the file was looked at.
+    pub(super) fn ranges(&mut self, state: &State) -> BTreeMap<Range, Users> {
+        let mut ranges: BTreeMap<Range, Users> = BTreeMap::new();
+        for (number, stream) in state.streams.iter().enumerate() {
+            match &stream.content {
+                Content::File(wanted) if self.reaches(wanted) => {
+                    ranges.entry((wanted.file, wanted.offset, wanted.length)).or_default().streams.push(number);
+                }
+                Content::File(_) | Content::Inline(_) | Content::Placeholder => {}
+            }
+        }
+        for (wanted, crc32c) in std::mem::take(&mut self.unnamed) {
+            if self.reaches(&wanted) {
+                ranges.entry((wanted.file, wanted.offset, wanted.length)).or_default().footer_crc32c = Some(crc32c);
+            }
+        }
+        ranges
+    }
+
+    /// Compares what was read with what it should be.
+    pub(super) fn compare(&mut self, state: &State, range: &Range, users: &Users, sum: &Sum) {
+        let &(file, offset, _) = range;
+        let name = state.files[file].location.real();
+        match sum {
+            Ok(crc) => {
+                for &user in &users.streams {
+                    self.checksum(name, &state.streams[user], *crc);
+                }
+                if users.footer_crc32c.is_some_and(|expected| expected != *crc) {
+                    let problem =
+                        "damaged bytes of a segment that this checkpoint doesn't name: the footer's CRC-32C differs";
+                    self.add(Finding::in_file(name, Some(offset), problem));
+                }
+            }
+            Err(problem) => {
+                for &user in &users.streams {
+                    let finding = Finding::in_file(name, Some(offset), problem.clone());
+                    self.add(finding.of(&state.streams[user].place));
+                }
+                if users.streams.is_empty() {
+                    self.add(Finding::in_file(name, Some(offset), problem.clone()));
+                }
+            }
+        }
     }
 
     fn reaches(&self, wanted: &Wanted) -> bool {
         let end = wanted.offset.saturating_add(wanted.length);
         self.lengths.get(&wanted.file).is_some_and(|&length| end <= length)
     }
+}
+
+/// The checksum of each range of `files`, and how many bytes were read for them.
+///
+/// # Errors
+/// A store's error other than a missing or short file.
+pub(super) async fn sums(
+    files: Vec<Location>,
+    ranges: &[Range],
+    limits: &ReadLimits,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<(Vec<Sum>, u64)> {
+    let wanted: Vec<Wanted> = ranges.iter().map(|&(file, offset, length)| Wanted { file, offset, length }).collect();
+    let total = wanted.iter().map(|w| w.length).sum();
+    let mut sums: Vec<Result<Crc32c, String>> = wanted.iter().map(|_| Ok(Crc32c::new())).collect();
+    let mut reads = fetches(Arc::new(files), plan(&wanted, limits), limits);
+    let (mut done, mut bytes_read) = (0, 0);
+    progress(done, total);
+    while let Some(fetched) = reads.next().await {
+        match &fetched.result {
+            Ok((bytes, _)) => {
+                for piece in &fetched.fetch.pieces {
+                    if let Ok(sum) = &mut sums[piece.wanted] {
+                        sum.update(&bytes[piece.within.clone()]);
+                    }
+                    done += piece.within.len() as u64;
+                }
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged) => {
+                for piece in &fetched.fetch.pieces {
+                    sums[piece.wanted] = Err(error.one_line());
+                }
+            }
+            Err(_) => return fetched.result.map(|_| (Vec::new(), 0)),
+        }
+        bytes_read += fetched.fetch.range.end - fetched.fetch.range.start;
+        progress(done, total);
+    }
+    Ok((sums.into_iter().map(|sum| sum.map(|crc| crc.value())).collect(), bytes_read))
 }

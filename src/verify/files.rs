@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use futures::stream::{self, StreamExt};
+use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::audit::listed_path;
 use super::{Audit, Finding};
@@ -37,41 +37,35 @@ impl Audit {
     /// # Errors
     /// A store's error other than "not found".
     pub(crate) async fn files(&mut self, state: &State, limits: &ReadLimits, which: Which) -> Result<()> {
-        let mut streams: BTreeMap<usize, Vec<&StateStream>> = BTreeMap::new();
-        for stream in &state.streams {
-            if let Content::File(wanted) = stream.content {
-                streams.entry(wanted.file).or_default().push(stream);
-            }
-        }
+        let mut streams = streams_by_file(state);
         let asked = state.files.iter().enumerate().filter_map(|(number, file)| {
             let streams = streams.get(&number)?;
-            let ours = streams.iter().any(|s| s.id.is_some());
+            let ours = is_ours(streams);
             let is_asked = ours || which == Which::All || streams.iter().any(|s| !shows_on_reading(s, limits));
             is_asked.then(|| (number, file.location.clone(), ours))
         });
         let asked: Vec<(usize, Location, bool)> = asked.collect();
         // The futures own what they need: one that borrows could not be moved between threads.
-        let looks = stream::iter(asked).map(|(number, file, ours)| look(number, file, ours));
-        let answers: Vec<_> = looks.buffered(limits.requests_max.max(1)).collect().await;
-        for (number, answer) in answers {
+        let looks = stream::iter(asked)
+            .map(|(number, file, ours)| async move { Ok((number, look(file, ours, FOOTER_GUESS_BYTES).await?)) });
+        let looks: Result<Vec<(usize, Look)>> = looks.buffered(limits.requests_max.max(1)).try_collect().await;
+        for (number, look) in looks? {
             let streams = streams.remove(&number).unwrap_or_default();
-            self.file(state, number, &streams, answer)?;
+            self.file(state, number, &streams, &look);
         }
         Ok(())
     }
 
-    fn file(&mut self, state: &State, number: usize, streams: &[&StateStream], answer: Result<Look>) -> Result<()> {
+    /// Checks what a look at a file has shown against the streams in it.
+    pub(super) fn file(&mut self, state: &State, number: usize, streams: &[&StateStream], look: &Look) {
         let name = state.files[number].location.real();
-        let (length, footer) = match answer {
-            Ok(answer) => answer,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                for stream in streams {
-                    self.add(Finding::in_file(name, None, "the file is missing").of(&stream.place));
-                }
-                return Ok(());
+        let Look::There { length, footer } = look else {
+            for stream in streams {
+                self.add(Finding::in_file(name, None, "the file is missing").of(&stream.place));
             }
-            Err(error) => return Err(error),
+            return;
         };
+        let length = *length;
         self.lengths.insert(number, length);
         for stream in streams {
             let Content::File(wanted) = stream.content else { continue };
@@ -97,9 +91,8 @@ impl Audit {
                     None => finding,
                 });
             }
-            Some(Ok(footer)) => self.footer(state, number, streams, &footer),
+            Some(Ok(footer)) => self.footer(state, number, streams, footer),
         }
-        Ok(())
     }
 
     fn footer(&mut self, state: &State, number: usize, streams: &[&StateStream], footer: &Footer) {
@@ -150,22 +143,47 @@ impl Audit {
 }
 
 /// A footer, or what is wrong with it.
-type FooterRead = Result<Footer, FormatError>;
+pub(super) type FooterRead = Result<Footer, FormatError>;
 
-/// A file's length, and its footer if it must have one.
-type Look = (u64, Option<FooterRead>);
-
-async fn look(number: usize, file: Location, ours: bool) -> (usize, Result<Look>) {
-    let look = async {
-        let length = file.size().await?;
-        let footer = if ours { Some(footer(&file, length).await?) } else { None };
-        Ok((length, footer))
-    };
-    (number, look.await)
+/// What a look at a file has shown.
+pub(super) enum Look {
+    /// It isn't there.
+    Missing,
+    /// Its length in bytes, and its footer if it must have one.
+    There { length: u64, footer: Option<FooterRead> },
 }
 
-async fn footer(file: &Location, length: u64) -> Result<FooterRead> {
-    let from = length.saturating_sub(FOOTER_GUESS_BYTES);
+/// The streams in each file, by the file's number.
+pub(super) fn streams_by_file(state: &State) -> BTreeMap<usize, Vec<&StateStream>> {
+    let mut streams: BTreeMap<usize, Vec<&StateStream>> = BTreeMap::new();
+    for stream in &state.streams {
+        if let Content::File(wanted) = stream.content {
+            streams.entry(wanted.file).or_default().push(stream);
+        }
+    }
+    streams
+}
+
+/// Did Drystone write the file that these streams are in? Then it has a footer.
+pub(super) fn is_ours(streams: &[&StateStream]) -> bool {
+    streams.iter().any(|stream| stream.id.is_some())
+}
+
+/// Asks for a file's length, and for its footer if it is `ours`, of which so many bytes are read at first.
+pub(super) async fn look(file: Location, ours: bool, footer_guess_bytes: u64) -> Result<Look> {
+    let length = match file.size().await {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Look::Missing),
+        length => length?,
+    };
+    match if ours { Some(footer(&file, length, footer_guess_bytes).await) } else { None }.transpose() {
+        // Gone since.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Look::Missing),
+        footer => Ok(Look::There { length, footer: footer? }),
+    }
+}
+
+async fn footer(file: &Location, length: u64, guess_bytes: u64) -> Result<FooterRead> {
+    let from = length.saturating_sub(guess_bytes);
     let end = file.read(from..length).await?;
     let tail = match Tail::decode(&end[end.len().saturating_sub(TAIL_BYTES)..], length) {
         Ok(tail) => tail,
@@ -173,7 +191,8 @@ async fn footer(file: &Location, length: u64) -> Result<FooterRead> {
     };
     let footer = match (end.len() as u64).checked_sub(tail.footer_len) {
         Some(start) => end.slice(start as usize..),
-        None => file.read(length.saturating_sub(tail.footer_len)..length).await?,
+        // No byte is read twice.
+        None => [file.read(length.saturating_sub(tail.footer_len)..from).await?, end].concat().into(),
     };
     Ok(Footer::decode(footer, length))
 }

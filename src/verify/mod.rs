@@ -5,6 +5,7 @@
 
 mod audit;
 mod data;
+mod deep;
 mod files;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use crate::read::{Checkpoint, ReadLimits, State};
 use crate::store::{FlinkPath, Stores, names};
 
 pub(crate) use audit::Audit;
+pub use deep::{DeepVerification, FileBytes, Gap, verify_deep};
 pub(crate) use files::Which;
 
 /// What a check found.
@@ -122,22 +124,30 @@ pub async fn verify(
     limits: &ReadLimits,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Verification> {
+    let (mut audit, named) = open(stores, path).await?;
+    if let Some((checkpoint, state)) = named {
+        audit.files(&state, limits, Which::All).await?;
+        audit.trailer_sizes(&checkpoint, &state);
+        audit.data(&state, limits, progress).await?;
+    }
+    Ok(audit.finish())
+}
+
+/// Checks the metadata, and says what it names; nothing where it is damaged.
+async fn open(stores: &Stores, path: &FlinkPath) -> Result<(Audit, Option<(Checkpoint, State)>)> {
     let (directory, bytes) = Checkpoint::read(stores, path).await?;
     let metadata = directory.join(names::METADATA)?;
     let mut audit = Audit::new(directory.real(), metadata.real());
     let decoded = audit.metadata(&bytes);
     // Names and ranges from damaged metadata lead nowhere; what follows would only be noise.
-    let Some(decoded) = decoded.filter(|_| audit.is_sound()) else { return Ok(audit.finish()) };
+    let Some(decoded) = decoded.filter(|_| audit.is_sound()) else { return Ok((audit, None)) };
     let checkpoint = Checkpoint { directory, bytes, decoded };
     let (state, refused) = State::collect(stores, &checkpoint).await;
     for (place, error) in refused {
         audit.refused(&place, error)?;
     }
     audit.state(&checkpoint, &state);
-    audit.files(&state, limits, Which::All).await?;
-    audit.trailer_sizes(&checkpoint, &state);
-    audit.data(&state, limits, progress).await?;
-    Ok(audit.finish())
+    Ok((audit, Some((checkpoint, state))))
 }
 
 /// Fails with the first finding, for those who can't go on with a damaged checkpoint.

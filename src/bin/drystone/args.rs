@@ -85,8 +85,12 @@ pub struct InspectArguments {
 
 #[derive(Args)]
 pub struct VerifyArguments {
-    /// A checkpoint's or savepoint's directory, or its _metadata file.
+    /// A checkpoint's or savepoint's directory, or its _metadata file; with --deep also a job's directory.
     pub path: String,
+    /// Checks every checkpoint of a job's directory at once: reads every byte of every file that any of them names, each
+    /// once, and accounts for it.
+    #[arg(long)]
+    pub deep: bool,
     #[command(flatten)]
     pub common: Common,
 }

@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use drystone::verify::{FINDINGS_MAX, Finding, Verification, verify};
+use drystone::read::ReadLimits;
+use drystone::store::{FlinkPath, Stores};
+use drystone::sweep::{Sum, Sweep, SweepSettings};
+use drystone::verify::{DeepVerification, FINDINGS_MAX, Finding, Gap, Verification, verify, verify_deep};
 use serde_json::{Value, json};
 
 use crate::args::{self, VerifyArguments};
@@ -15,6 +18,9 @@ const FINDINGS_SHOWN: usize = 20;
 pub async fn run(arguments: VerifyArguments) -> anyhow::Result<ExitCode> {
     let (stores, path) = (arguments.common.stores()?, args::path(&arguments.path)?);
     let limits = arguments.common.limits();
+    if arguments.deep {
+        return run_deep(&stores, &path, &limits, arguments.common.json).await;
+    }
     let result = {
         let bar = Bar::new();
         verify(&stores, &path, &limits, &|done, total| bar.show("reading", done, total)).await?
@@ -29,6 +35,94 @@ pub async fn run(arguments: VerifyArguments) -> anyhow::Result<ExitCode> {
         output::print(&as_text(&result, hint.as_deref()))?;
     }
     Ok(if result.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(crate::BAD) })
+}
+
+async fn run_deep(stores: &Stores, path: &FlinkPath, limits: &ReadLimits, json: bool) -> anyhow::Result<ExitCode> {
+    let result = {
+        let bar = Bar::new();
+        verify_deep(stores, path, limits, &|done, total| bar.show("reading", done, total)).await?
+    };
+    let hint = match result.checkpoints.iter().find(|checkpoint| !checkpoint.is_sound()) {
+        Some(bad) => crate::inspect::moved_hint(stores, &bad.checkpoint, limits).await,
+        None => None,
+    };
+    let dead = dead(stores, path, &result).await?;
+    if json {
+        output::print_json(&deep_as_json(&result, hint.as_deref(), dead.as_ref()))?;
+    } else {
+        output::print(&deep_as_text(&result, hint.as_deref(), dead.as_ref()))?;
+    }
+    Ok(if result.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(crate::BAD) })
+}
+
+/// What a sweep of the job's directory would find, or why it would refuse; nothing for a single checkpoint.
+async fn dead(
+    stores: &Stores,
+    path: &FlinkPath,
+    result: &DeepVerification,
+) -> anyhow::Result<Option<Result<Sum, String>>> {
+    let is_one = |only: &Verification| only.checkpoint == *path || path.parent().as_ref() == Some(&only.checkpoint);
+    if matches!(result.checkpoints.as_slice(), [only] if is_one(only)) {
+        return Ok(None);
+    }
+    let look = Sweep::look(stores, path, &SweepSettings::default(), crate::sweep::now()?).await;
+    Ok(Some(look.map(|sweep| sweep.found().dead_sum()).map_err(|error| error.one_line())))
+}
+
+fn deep_as_text(result: &DeepVerification, hint: Option<&str>, dead: Option<&Result<Sum, String>>) -> String {
+    let mut text: String = result.checkpoints.iter().map(|checkpoint| as_text(checkpoint, None)).collect();
+    text += &hint.map_or_else(String::new, |hint| format!("{hint}\n"));
+    let bytes = &result.bytes;
+    let bad = result.checkpoints.iter().filter(|checkpoint| !checkpoint.is_sound()).count();
+    let verdict = if bad == 0 { "ok".to_owned() } else { format!("bad: {bad} of them") };
+    text += &format!(
+        "{}: {verdict}: {}, {} of {}; {} read, each byte once\n",
+        result.directory,
+        output::count(result.checkpoints.len() as u64, "checkpoint"),
+        output::count(result.files, "file"),
+        output::size(bytes.total()),
+        output::size(result.bytes_read),
+    );
+    text += &format!(
+        "  named: {}; only in footers: {}; footers: {}; that nothing explains: {} in {}\n",
+        output::size(bytes.named),
+        output::size(bytes.footer_only),
+        output::size(bytes.footers),
+        output::size(bytes.unexplained),
+        output::count(result.gaps.len() as u64, "gap"),
+    );
+    text += &match dead {
+        None => String::new(),
+        Some(Ok(sum)) => {
+            let files = output::count(sum.files, "file");
+            format!("  dead for a day, and to be swept: {files} of {} (see drystone sweep)\n", output::size(sum.bytes))
+        }
+        Some(Err(why)) => format!("  what could be swept can't be told: {why}\n"),
+    };
+    text
+}
+
+fn deep_as_json(result: &DeepVerification, hint: Option<&str>, dead: Option<&Result<Sum, String>>) -> Value {
+    let gap = |gap: &Gap| json!({ "file": gap.file.to_string(), "offset": gap.offset, "length": gap.length });
+    let dead = dead.map(|dead| match dead {
+        Ok(sum) => json!({ "files": sum.files, "bytes": sum.bytes }),
+        Err(why) => json!({ "refused": why }),
+    });
+    json!({
+        "directory": result.directory.to_string(),
+        "sound": result.is_sound(),
+        "checkpoints": result.checkpoints.iter().map(|checkpoint| as_json(checkpoint, None)).collect::<Vec<_>>(),
+        "files": result.files,
+        "bytes": result.bytes.total(),
+        "namedBytes": result.bytes.named,
+        "footerOnlyBytes": result.bytes.footer_only,
+        "footerBytes": result.bytes.footers,
+        "unexplainedBytes": result.bytes.unexplained,
+        "gaps": result.gaps.iter().map(gap).collect::<Vec<_>>(),
+        "bytesRead": result.bytes_read,
+        "dead": dead,
+        "hint": hint,
+    })
 }
 
 fn as_text(result: &Verification, hint: Option<&str>) -> String {
