@@ -88,7 +88,9 @@ async fn a_sweep_gives_up_what_is_old_enough() {
     let look = |now| Sweep::look(&stores, directory.name(), &settings, now);
     let day = Duration::from_secs(86_400);
     assert_eq!(look(started + day / 2).await.unwrap().found().dead.len(), 0);
-    let sweep = look(started + 2 * day).await.unwrap();
+    // Servers for tests have one time for the begin of all uploads.
+    let written = orphan.list_file().await.unwrap().unwrap().modified.max(started);
+    let sweep = look(written + 2 * day).await.unwrap();
     let dead: Vec<_> = sweep.found().dead.iter().map(|file| (file.below.clone(), file.kind)).collect();
     assert_eq!(dead, [(format!("chk-41/{name}"), Kind::Upload), (format!("shared/{name}"), Kind::File)]);
     let deleted = sweep.delete(&|_, _| {}).await;
@@ -97,29 +99,4 @@ async fn a_sweep_gives_up_what_is_old_enough() {
     assert_eq!(left.len(), 1, "{left:?}");
     directory.abort_upload(&left[0]).await.unwrap();
     assert!(!orphan.exists().await.unwrap());
-}
-
-#[cfg(feature = "aws")]
-#[tokio::test]
-async fn more_uploads_than_a_page_holds_are_all_listed() {
-    use object_store::aws::AmazonS3Builder;
-    use object_store::multipart::MultipartStore;
-    use object_store::path::Path;
-
-    let Some(directory) = given("pages").filter(is_s3) else { return };
-    let bucket = format!("s3://{}", directory.name().authority());
-    let store = AmazonS3Builder::from_env().with_url(bucket).build().unwrap();
-    let key = |number: usize| Path::parse(format!("{}/{number:04}", directory.name().path())).unwrap();
-    const MANY: usize = 1_003;
-    for number in 0..MANY {
-        store.create_multipart(&key(number)).await.unwrap();
-    }
-    let uploads = directory.list_uploads().await.unwrap().unwrap();
-    let mut names: Vec<_> = uploads.iter().map(|upload| upload.path.file_name().unwrap().to_owned()).collect();
-    names.dedup();
-    assert_eq!((uploads.len(), names.len()), (MANY, MANY));
-    for upload in &uploads {
-        directory.abort_upload(upload).await.unwrap();
-    }
-    assert_eq!(directory.list_uploads().await.unwrap(), Some(Vec::new()));
 }

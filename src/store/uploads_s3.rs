@@ -31,6 +31,9 @@ pub(super) struct S3Uploads {
     client: HttpClient,
 }
 
+/// Where a page begins: after this key, and of that key after this upload.
+type Markers = (String, String);
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Page {
@@ -55,7 +58,8 @@ struct Entry {
 impl S3Uploads {
     /// With the client's settings from the environment, as the store has them.
     pub(super) fn new(store: Arc<AmazonS3>) -> object_store::Result<Self> {
-        let settings = std::env::vars().filter_map(|(name, value)| {
+        let settings = std::env::vars_os().filter_map(|(name, value)| {
+            let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
             let key = name.starts_with("AWS_").then(|| name.to_ascii_lowercase().parse().ok()).flatten()?;
             match key {
                 AmazonS3ConfigKey::Client(key) => Some((key, value)),
@@ -71,19 +75,15 @@ impl S3Uploads {
         let mut markers = None;
         for _ in 0..PAGES_MAX {
             let page = self.page(&prefix, markers.take()).await?;
-            found.extend(page.uploads.into_iter().map(|entry| (entry.key, entry.upload_id, entry.initiated.into())));
-            if !page.is_truncated {
+            markers = page.take(&mut found)?;
+            if markers.is_none() {
                 return Ok(found);
             }
-            if page.next_key_marker.is_empty() {
-                break;
-            }
-            markers = Some((page.next_key_marker, page.next_upload_id_marker));
         }
         Err(Error::new(ErrorKind::Store, "listing uploads: the store's pages have no end"))
     }
 
-    async fn page(&self, prefix: &str, markers: Option<(String, String)>) -> Result<Page> {
+    async fn page(&self, prefix: &str, markers: Option<Markers>) -> Result<Page> {
         let mut query = vec![("uploads", String::new()), ("prefix", prefix.to_owned())];
         if let Some((key, id)) = markers {
             query.push(("key-marker", key));
@@ -119,6 +119,20 @@ impl S3Uploads {
             return Err(failed(format!("the store answers {status}{}", code(&body)), may_go_by));
         }
         parse(&body).map_err(|problem| failed(format!("the store's answer can't be read: {problem}"), false))
+    }
+}
+
+impl Page {
+    /// Adds its uploads, and says where the next page begins.
+    fn take(self, found: &mut Vec<(String, String, SystemTime)>) -> Result<Option<Markers>> {
+        found.extend(self.uploads.into_iter().map(|entry| (entry.key, entry.upload_id, entry.initiated.into())));
+        match (self.is_truncated, self.next_key_marker) {
+            (false, _) => Ok(None),
+            (true, key) if key.is_empty() => {
+                Err(Error::new(ErrorKind::Store, "listing uploads: the store doesn't say where its next page begins"))
+            }
+            (true, key) => Ok(Some((key, self.next_upload_id_marker))),
+        }
     }
 }
 
@@ -178,6 +192,25 @@ mod tests {
         let keys: Vec<_> = page.uploads.iter().map(|u| (u.key.as_str(), u.upload_id.as_str())).collect();
         assert_eq!(keys, [("a & b", "1"), ("c", "2")]);
         assert_eq!(page.uploads[0].initiated.timestamp(), 1_289_422_113);
+    }
+
+    #[test]
+    fn pages_lead_to_the_next_until_the_last() {
+        let page = |rest: &str| {
+            let upload =
+                "<Upload><Key>k</Key><UploadId>u</UploadId><Initiated>2010-11-10T20:48:34Z</Initiated></Upload>";
+            parse(format!("<R>{upload}{rest}</R>").as_bytes()).unwrap()
+        };
+        let mut found = Vec::new();
+        let markers = "<NextKeyMarker>k</NextKeyMarker><NextUploadIdMarker>u</NextUploadIdMarker>";
+        let next = page(&format!("<IsTruncated>true</IsTruncated>{markers}")).take(&mut found).unwrap();
+        assert_eq!(next, Some(("k".to_owned(), "u".to_owned())));
+        // Some servers give markers on the last page, too.
+        assert_eq!(page(&format!("<IsTruncated>false</IsTruncated>{markers}")).take(&mut found).unwrap(), None);
+        assert_eq!(page("").take(&mut found).unwrap(), None);
+        assert_eq!(found.len(), 3);
+        let error = page("<IsTruncated>true</IsTruncated>").take(&mut found).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Store);
     }
 
     #[test]
