@@ -1,6 +1,6 @@
 //! `drystone sweep` and `drystone verify --deep` as a user runs them: what they print and how they exit.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,7 @@ impl Copied {
         self.root.path().join("v2-rocksdb-plain/ckpt/00f1f1f1f1f1f1f189febbb2ae266257")
     }
 
+    #[allow(clippy::disallowed_methods, reason = "the command goes by this machine's clock")]
     fn age(&self, age: Duration) {
         for file in files(self.root.path()) {
             let file = fs::File::options().write(true).open(file).unwrap();
