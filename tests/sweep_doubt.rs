@@ -78,6 +78,22 @@ async fn metadata_that_cannot_be_read_is_refused() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_that_was_barred_names_nothing_and_is_no_checkpoint() {
+    let job = doubtful();
+    let bar = |id| drystone::format::barred(drystone::id::CheckpointId(id), 7);
+    job.write(job.at("chk-2/_metadata"), &bar(2), job.now - DAY * 2);
+    job.put(&format!("chk-2/{}", uuid(3)), 10);
+    job.write(job.beside("fedcba9876543210fedcba9876543210/chk-9/_metadata"), &bar(9), job.now - DAY * 2);
+    let sweep = job.look().await.unwrap();
+    assert_eq!((sweep.found().checkpoints.len(), sweep.found().metadata), (1, 1));
+    assert_eq!(delete(sweep).await, [format!("chk-2/{}", uuid(3)), format!("shared/{}", uuid(2))]);
+    // What bars it stays, or its metadata could come yet.
+    assert!(job.at("chk-2/_metadata").exists());
+    fs::remove_dir_all(job.at("chk-1")).unwrap();
+    refuses(&job, ErrorKind::Invalid, &["no checkpoint is left"]).await;
+}
+
+#[tokio::test]
 async fn a_handle_that_leads_nowhere_is_refused() {
     for (named, kind, part) in [
         ("hdfs://host/x/y", ErrorKind::Unsupported, "hdfs"),

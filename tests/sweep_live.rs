@@ -38,7 +38,7 @@ async fn sweep(live: &Live, later: Duration) -> Vec<String> {
 
 #[tokio::test]
 async fn what_a_dead_worker_left_goes_and_every_checkpoint_stays_whole() {
-    let mut live = Live::new(Arc::new(InMemory::new()), 2, retaining(2));
+    let mut live = Live::new(Arc::new(InMemory::new()), 2, retaining(2)).await;
     let mut states = vec![BTreeMap::new(); 2];
     for _ in 0..3 {
         live.round(&mut states).await.unwrap();
@@ -68,7 +68,7 @@ async fn what_a_dead_worker_left_goes_and_every_checkpoint_stays_whole() {
 
 #[tokio::test]
 async fn a_segment_that_is_reused_is_kept_however_old_it_is() {
-    let live = Live::new(Arc::new(InMemory::new()), 1, retaining(1));
+    let live = Live::new(Arc::new(InMemory::new()), 1, retaining(1)).await;
     let mut states = vec![BTreeMap::new()];
     live.round(&mut states).await.unwrap();
     let first = live.coordinator.trigger(live.coordinator.next_checkpoint()).unwrap();

@@ -51,7 +51,7 @@ const MODULES: &[(&str, &[&str], bool)] = &[
         ],
         true,
     ),
-    ("sweep", &["error", "id", "read", "store"], true),
+    ("sweep", &["error", "format", "id", "read", "store"], true),
     ("verify", &["error", "format", "handle", "id", "read", "store"], true),
     ("repack", &["error", "format", "handle", "id", "read", "store", "sync", "verify", "write"], true),
     ("inspect", &["error", "format", "handle", "id", "read", "store", "write"], true),

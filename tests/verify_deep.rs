@@ -39,7 +39,7 @@ async fn check(stores: &Stores, path: &FlinkPath) -> drystone::Result<DeepVerifi
 async fn job(store: Arc<dyn ObjectStore>) -> Live {
     let settings = live::settings();
     let settings = CoordinatorSettings { ledger: LedgerSettings { retained: 3, ..settings.ledger }, ..settings };
-    let live = Live::new(store, 2, settings);
+    let live = Live::new(store, 2, settings).await;
     let mut states = vec![BTreeMap::new(); 2];
     for round in 0..4 {
         live.round(&mut states).await.unwrap();
@@ -202,6 +202,8 @@ async fn savepoints_count_and_damaged_metadata_keeps_no_other() {
     job.commit_at(&format!("{}/savepoint-1-2", synthetic::JOB), 1, &[&format!("shared/{}", swept::uuid(1))]);
     job.write(job.at("chk-2/_metadata"), b"damaged", job.now);
     job.put("chk-3/no-metadata", 5);
+    let bar = drystone::format::barred(drystone::id::CheckpointId(4), 7);
+    job.write(job.at("chk-4/_metadata"), &bar, job.now);
     let found = check(&job.stores, &job.job()).await.unwrap();
     let sound: Vec<_> = found
         .checkpoints
@@ -211,7 +213,9 @@ async fn savepoints_count_and_damaged_metadata_keeps_no_other() {
     let expected = [("chk-1", true), ("chk-2", false), ("savepoint-1-2", true)];
     assert_eq!(sound, expected.map(|(name, sound)| (name.to_owned(), sound)));
     assert_eq!((found.files, found.bytes_read), (1, 10));
-    for (place, kind) in [("nothing", ErrorKind::NotFound), ("chk-3", ErrorKind::NotFound)] {
+    for (place, kind) in
+        [("nothing", ErrorKind::NotFound), ("chk-3", ErrorKind::NotFound), ("chk-4", ErrorKind::NotFound)]
+    {
         let error = check(&job.stores, &job.job().join(place).unwrap()).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
     }

@@ -91,7 +91,8 @@ async fn refuse_other_directories(root: &Location) -> Result<()> {
     }
     let directories = || directory.directories.iter().filter_map(FlinkPath::file_name);
     let is_jobs = |name: &str| {
-        matches!(name, names::SHARED | names::TASK_OWNED) || names::parse_checkpoint_directory(name).is_some()
+        matches!(name, names::SHARED | names::TASK_OWNED | names::FENCE)
+            || names::parse_checkpoint_directory(name).is_some()
     };
     if directories().any(is_jobs) {
         return Ok(());
@@ -212,7 +213,10 @@ fn verdicts(
 ) -> Found {
     let checkpoints = named.checkpoints();
     let listed = entries.iter().filter(|e| e.kind == Kind::File && e.spot == Spot::Metadata);
-    let committed: BTreeSet<CheckpointId> = listed.filter_map(|e| checkpoint_of(&e.below)).collect();
+    // One that was there when the files were listed, and is being discarded, is as good; one that was barred isn't.
+    let is_barred = |e: &&Entry| root.real().join(&e.below).is_ok_and(|metadata| named.is_barred(&metadata));
+    let committed: BTreeSet<CheckpointId> =
+        listed.filter(|e| !is_barred(e)).filter_map(|e| checkpoint_of(&e.below)).collect();
     let has_metadata = |id: CheckpointId| checkpoints.contains(&id) || committed.contains(&id);
     // A directory without metadata may be one that is being written: it is as old as its youngest file.
     let mut youngest: BTreeMap<CheckpointId, SystemTime> = BTreeMap::new();

@@ -6,12 +6,15 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::spot::Spot;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::barred_by;
 use crate::id::CheckpointId;
 use crate::read::{Checkpoint, State};
 use crate::store::{FlinkPath, Listed, Location, Stores, names};
 
 /// How often the list of checkpoints may change under our hands.
 const LOOKS_MAX: usize = 16;
+/// What bars a checkpoint, in the place of its metadata, is no longer.
+const BARRED_BYTES_MAX: u64 = 1 << 10;
 /// Metadata read at once; each may be large.
 const READ_AT_ONCE_MAX: usize = 4;
 
@@ -25,6 +28,8 @@ pub(super) struct Named {
     requests_max: usize,
     /// What was read, by where it really lies.
     read: BTreeMap<FlinkPath, Listed>,
+    /// Those of it that bar a checkpoint: it was never completed, and never will be.
+    barred: BTreeSet<FlinkPath>,
     /// What was there at the last look.
     there: BTreeMap<FlinkPath, Listed>,
     /// Files of the job that are named, relative to its directory, with one of the metadata files that name each.
@@ -36,6 +41,7 @@ pub(super) struct Named {
 /// The names in one metadata file, as far as they concern the job.
 struct Names {
     metadata: FlinkPath,
+    is_barred: bool,
     below: Vec<String>,
     elsewhere: Vec<FlinkPath>,
 }
@@ -49,6 +55,7 @@ impl Named {
             named_by: named_by?,
             requests_max: requests_max.max(1),
             read: BTreeMap::new(),
+            barred: BTreeSet::new(),
             there: BTreeMap::new(),
             below: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
@@ -87,12 +94,18 @@ impl Named {
 
     /// How many metadata files there were at the last look.
     pub(super) fn metadata_count(&self) -> u64 {
-        self.there.len() as u64
+        self.there.keys().filter(|metadata| !self.is_barred(metadata)).count() as u64
+    }
+
+    /// Does this file bar a checkpoint?
+    pub(super) fn is_barred(&self, metadata: &FlinkPath) -> bool {
+        self.barred.contains(metadata)
     }
 
     /// The job's own checkpoints at the last look.
     pub(super) fn checkpoints(&self) -> BTreeSet<CheckpointId> {
-        self.there.keys().filter_map(|metadata| own_checkpoint(&self.root, metadata)).collect()
+        let completed = self.there.keys().filter(|metadata| !self.is_barred(metadata));
+        completed.filter_map(|metadata| own_checkpoint(&self.root, metadata)).collect()
     }
 
     /// Was this metadata file there at the last look?
@@ -101,7 +114,11 @@ impl Named {
     }
 
     fn take(&mut self, names: Names) {
-        let Names { metadata, below, elsewhere } = names;
+        let Names { metadata, is_barred, below, elsewhere } = names;
+        match is_barred {
+            true => self.barred.insert(metadata.clone()),
+            false => self.barred.remove(&metadata),
+        };
         for file in below {
             self.below.insert(file, metadata.clone());
         }
@@ -181,6 +198,18 @@ async fn directories_in(place: &Location) -> Result<Vec<(String, Location)>> {
 /// None if it has gone meanwhile.
 async fn read(stores: Stores, root: Location, file: Listed) -> Result<Option<(Listed, Names)>> {
     let metadata = file.path.clone();
+    if file.size <= BARRED_BYTES_MAX {
+        match stores.locate_real(&metadata)?.read_all(BARRED_BYTES_MAX).await {
+            Ok(bytes) if barred_by(&bytes).is_some() => {
+                return Ok(Some((file, Names { metadata, is_barred: true, below: vec![], elsewhere: vec![] })));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            // It has become longer.
+            Err(error) if error.kind() == ErrorKind::Damaged => {}
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+    }
     let checkpoint = match Checkpoint::load_intact(&stores, &metadata).await {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         loaded => loaded.map_err(refused)?,
@@ -206,7 +235,7 @@ async fn read(stores: Stores, root: Location, file: Listed) -> Result<Option<(Li
             None => elsewhere.push(named.location.real().clone()),
         }
     }
-    Ok(Some((file, Names { metadata, below, elsewhere })))
+    Ok(Some((file, Names { metadata, is_barred: false, below, elsewhere })))
 }
 
 fn refused(error: Error) -> Error {

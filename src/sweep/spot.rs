@@ -3,9 +3,6 @@
 use crate::id::CheckpointId;
 use crate::store::names::{self, PhysicalFileName};
 
-/// The directory of the job's log of claims and commits: never swept.
-const LOG: &str = "_drystone";
-
 /// What a file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Spot {
@@ -57,7 +54,7 @@ impl Spot {
             return Self::Metadata;
         }
         match directories.as_slice() {
-            [LOG, ..] => Self::Log,
+            [names::FENCE, ..] => Self::Log,
             [names::TASK_OWNED, ..] => Self::TaskOwned,
             [first, ..] if names::is_savepoint_directory(first) => Self::Savepoint,
             [first, ..] if names::parse_job_directory(first).is_some() => Self::OtherJob,

@@ -101,8 +101,18 @@ pub async fn verify_deep(
 ) -> Result<DeepVerification> {
     let mut parts = Vec::new();
     for directory in checkpoints(stores, path).await? {
-        let (audit, named) = open(stores, &directory).await?;
+        let (audit, named) = match open(stores, &directory).await {
+            // Barred, or discarded since it was listed.
+            Err(error) if error.kind() == ErrorKind::NotFound && directory != *path => continue,
+            opened => opened?,
+        };
         parts.push(Part { audit, named, numbers: Vec::new(), ranges: BTreeMap::new() });
+    }
+    if parts.is_empty() {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!("no checkpoint at {path}: those in it were never completed"),
+        ));
     }
     let files = gather(&mut parts);
     let looks = looks(&files, limits).await?;
