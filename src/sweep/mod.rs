@@ -3,7 +3,7 @@
 //!
 //! `spot` says what a file is by its place and name, `rule` whether it is dead (both pure); `named` reads what is alive
 //! from every metadata file that may say so; `look` puts them together, and `delete` deletes what the look has found.
-//! In doubt nothing is deleted. `design/0006-sweep.md` has the argument.
+//! In doubt nothing is deleted. `design/0007-sweep.md` has the argument.
 
 mod delete;
 mod look;
