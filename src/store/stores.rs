@@ -91,6 +91,17 @@ impl Stores {
         self
     }
 
+    /// Where the unfinished uploads of the store of `root` are found, which was handed in before. Clones made before don't
+    /// see it.
+    pub fn with_uploads(mut self, root: &FlinkPath, log: Arc<dyn UploadLog>) -> Self {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(store) = opened.get_mut(root.store_identity()) {
+            store.uploads = Uploads::Asked(log);
+        }
+        self.opened = Arc::new(Mutex::new(opened));
+        self
+    }
+
     /// What was asked of all these stores so far, through this value or a clone of it.
     pub fn requests(&self) -> Requests {
         self.counters.requests()
