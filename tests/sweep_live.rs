@@ -85,3 +85,42 @@ async fn a_segment_that_is_reused_is_kept_however_old_it_is() {
     let completed = live.coordinator.complete(second.checkpoint).await.unwrap();
     live.check(completed.checkpoint).await;
 }
+
+/// By the coordinator itself, whatever epoch or program has left it.
+#[tokio::test]
+async fn the_coordinator_sweeps_by_the_same_rule() {
+    let mut live = Live::new(Arc::new(InMemory::new()), 1, retaining(1)).await;
+    let mut states = vec![BTreeMap::new()];
+    live.round(&mut states).await.unwrap();
+    let of_flink = live.directory.shared().join("5c027815-91c5-482a-a453-7f77fecacf2f").unwrap();
+    of_flink.create(vec![b"nobody names it".as_slice().into()]).await.unwrap();
+    let trigger = live.coordinator.trigger(live.coordinator.next_checkpoint()).unwrap();
+    live.write(&trigger, 0, Scope::Shared, &[("lost", b"of this epoch")]).await.unwrap();
+    let files = live.directory.root().list().await.unwrap();
+    let now = files.iter().map(|file| file.modified).max().unwrap();
+    let settings = SweepSettings { grace: GRACE, ..SweepSettings::default() };
+    assert!(live.coordinator.sweep(&settings, now).await.unwrap().files.is_empty());
+    let swept = live.coordinator.sweep(&settings, now + GRACE * 2).await.unwrap();
+    assert_eq!(swept.files.len(), 2, "{swept:?}");
+    live.restart().await.unwrap();
+    live.round(&mut states).await.unwrap();
+    for checkpoint in live.coordinator.completed() {
+        live.check(checkpoint).await;
+    }
+}
+
+/// Its metadata may come yet, and name what nothing names now.
+#[tokio::test]
+async fn nobody_sweeps_who_has_a_successor() {
+    let store = Arc::new(InMemory::new());
+    let older = Live::new(store.clone(), 1, retaining(1)).await;
+    let tokens: drystone::write::Tokens = {
+        let tokens = live::tokens();
+        Arc::new(move || tokens() + (1 << 32))
+    };
+    let newer = Live::with_tokens(store, 1, retaining(1), tokens).await;
+    newer.round(&mut [BTreeMap::new()]).await.unwrap();
+    older.round(&mut [BTreeMap::new()]).await.unwrap_err();
+    let error = older.coordinator.sweep(&SweepSettings::default(), SystemTime::now()).await.map(drop).unwrap_err();
+    assert_eq!(error.kind(), drystone::ErrorKind::Fenced, "{error}");
+}

@@ -23,8 +23,8 @@ const MODULES: &[(&str, &[&str], bool)] = &[
     (
         "coordinator",
         &[
-            "config", "error", "format", "handle", "id", "ledger", "metrics", "protocol", "read", "store", "sync",
-            "write",
+            "config", "error", "format", "handle", "id", "ledger", "metrics", "protocol", "read", "store", "sweep",
+            "sync", "write",
         ],
         true,
     ),

@@ -15,6 +15,7 @@ mod reaper;
 mod recover;
 mod restore;
 mod rewrite;
+mod sweep;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};

@@ -66,17 +66,6 @@ impl Stores {
         self
     }
 
-    /// Where the unfinished uploads of the store of `root` are found, which was handed in before. Clones made before don't
-    /// see it.
-    pub fn with_uploads(mut self, root: &FlinkPath, log: Arc<dyn UploadLog>) -> Self {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(store) = opened.get_mut(root.store_identity()) {
-            store.uploads = Uploads::Asked(log);
-        }
-        self.opened = Arc::new(Mutex::new(opened));
-        self
-    }
-
     /// Puts a layer around every store that is opened or given from here on, a local disk too: the single seam for
     /// faults, throttling and counting. What a layer is asked for has been counted before. Only a local disk's own
     /// affairs pass it by: its directories, and its files in the making. Replaces an earlier layer; clones made before
