@@ -15,6 +15,7 @@ mod seeded;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use crash_job::{Believed, JOB, Job, named_by, settings, storage};
 use crash_place::Place;
@@ -25,6 +26,7 @@ use drystone::coordinator::JobEnd;
 use drystone::read::ReadLimits;
 use drystone::repack::{Options, repack};
 use drystone::store::FlinkPath;
+use drystone::sweep::{self, SweepSettings};
 use drystone::verify::verify;
 use drystone::write::WriteSettings;
 
@@ -48,13 +50,15 @@ enum Scenario {
     TakeOver,
     /// What an earlier process has left is removed.
     Leftovers,
+    /// The same by a sweep, which knows no coordinator.
+    Sweep,
     /// The end of a job.
     Dispose,
     /// A checkpoint is packed elsewhere.
     Repack,
 }
 
-use Scenario::{Abort, Dispose, First, Fold, Leftovers, Repack, Rewrite, Steady, Streamed, Subsume, TakeOver};
+use Scenario::{Abort, Dispose, First, Fold, Leftovers, Repack, Rewrite, Steady, Streamed, Subsume, Sweep, TakeOver};
 
 impl Scenario {
     fn settings(self) -> Settings {
@@ -82,7 +86,7 @@ impl Scenario {
             job.change(&[3000, 2000, 900], |_| true);
             job.checkpoint().await?;
         }
-        if matches!(self, Leftovers | TakeOver) {
+        if matches!(self, Leftovers | Sweep | TakeOver) {
             job.change(&[3000, 9000, 9000], |_| true);
             let trigger = job.trigger()?;
             job.part(&trigger, 0).await?;
@@ -141,6 +145,7 @@ impl Scenario {
                 job.change(&[2500], |_| true);
                 job.checkpoint().await?;
             }
+            Sweep => sweep(job).await?,
             Dispose => {
                 job.ends();
                 return job.coordinator.dispose(JobEnd::Finished).await;
@@ -160,6 +165,15 @@ impl Scenario {
         }
         job.coordinator.settle().await
     }
+}
+
+/// Long after.
+async fn sweep(job: &Job) -> drystone::Result<()> {
+    let (now, root) = (SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 33), job.coordinator.directory().root());
+    let found = sweep::Sweep::look(job.storage.stores(), root.name(), &SweepSettings::default(), now).await?;
+    let deleted = found.delete(&|_, _| {}).await;
+    assert!(deleted.is_complete(), "{deleted:?}");
+    Ok(())
 }
 
 /// Beside the job's own directory.
@@ -229,7 +243,10 @@ async fn take_over(scenario: Scenario, place: &Place, believed: &Arc<Mutex<Belie
     if scenario == Repack {
         repack_again(&job, place).await?;
     }
-    job.coordinator.remove_leftovers().await.map_err(said)?;
+    match scenario {
+        Sweep => sweep(&job).await.map_err(said)?,
+        _ => drop(job.coordinator.remove_leftovers().await.map_err(said)?),
+    }
     check_named(&job, place).await?;
     for _ in 0..2 {
         job.change(&[1500, 800], |_| true);
@@ -344,6 +361,7 @@ scenarios! {
     rewrite_in_memory rewrite_on_disk Rewrite,
     take_over_in_memory take_over_on_disk TakeOver,
     leftovers_in_memory leftovers_on_disk Leftovers,
+    sweep_in_memory sweep_on_disk Sweep,
     dispose_in_memory dispose_on_disk Dispose,
     repack_in_memory repack_on_disk Repack,
 }
