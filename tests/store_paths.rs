@@ -7,7 +7,7 @@ use std::path::Path;
 use drystone::ErrorKind;
 use drystone::id::{CheckpointId, FileToken};
 use drystone::store::names::{
-    PhysicalFileName, WorkerName, checkpoint_directory, is_savepoint_directory, parse_checkpoint_directory,
+    PhysicalFileName, WorkerName, checkpoint_directory, final_name, is_savepoint_directory, parse_checkpoint_directory,
     parse_job_directory,
 };
 use drystone::store::{FlinkPath, Rebase, Stores};
@@ -376,4 +376,17 @@ proptest! {
         let _ = text.parse::<PhysicalFileName>();
         let _ = path("/x").join(&text).map(|p| Stores::new().locate(&p));
     }
+}
+
+#[test]
+fn only_what_a_disk_makes_of_a_name_is_called_by_it() {
+    let name = "ds1-a0-wrepack-c7-n0-0000000000000001";
+    for (behind, is_ours) in
+        [("", true), ("#1", true), ("#", false), ("#backup", false), ("#1#2", false), ("#x#2", false)]
+    {
+        let path = path("/d").join(&format!("{name}{behind}")).unwrap();
+        assert_eq!(PhysicalFileName::of(&path).is_some(), is_ours, "{path}");
+    }
+    assert_eq!(final_name(&path("/d/x#y#12")), Some("x#y"));
+    assert_eq!(final_name(&path("/d/x#y")), None);
 }

@@ -75,7 +75,7 @@ pub fn is_savepoint_directory(name: &str) -> bool {
 /// What a local file in the making, `<name>#<n>`, is to be called; none if it is whole.
 pub fn final_name(path: &FlinkPath) -> Option<&str> {
     let name = path.file_name().filter(|name| is_partial_name(name))?;
-    name.split('#').next()
+    name.rsplit_once('#').map(|(name, _)| name)
 }
 
 /// The job whose directory has this name; none if it is no job's.
@@ -132,9 +132,7 @@ pub struct PhysicalFileName {
 impl PhysicalFileName {
     /// What a file's own name says, also while it is in the making on a local disk; none if it isn't one of ours.
     pub fn of(path: &FlinkPath) -> Option<Self> {
-        let name = path.file_name()?;
-        // A local file in the making has its final name, a # and digits.
-        parse_physical(name.split('#').next().unwrap_or(name))
+        parse_physical(final_name(path).or(path.file_name())?)
     }
 }
 

@@ -3,8 +3,9 @@
 use drystone::id::{CheckpointId, FileToken};
 use drystone::store::FlinkPath;
 use drystone::store::names::{
-    PhysicalFileName, WorkerName, checkpoint_directory, is_savepoint_directory, log_entry, parse_checkpoint_directory,
-    parse_job_directory, parse_log_entry, parse_unfinished_marker, unfinished_marker,
+    PhysicalFileName, WorkerName, checkpoint_directory, final_name, is_flink_file, is_flink_metadata_in_the_making,
+    is_flink_subtask_directory, is_savepoint_directory, log_entry, parse_checkpoint_directory, parse_job_directory,
+    parse_log_entry, parse_unfinished_marker, unfinished_marker,
 };
 
 use super::is_invalid;
@@ -28,6 +29,20 @@ pub fn read(input: &[u8]) -> bool {
     assert_eq!(parse_unfinished_marker(&unfinished_marker(token)), Some(token));
     assert_eq!(parse_log_entry(&log_entry(sequence)), Some(sequence));
     assert_eq!(log_entry(attempt).cmp(&log_entry(sequence)), attempt.cmp(&sequence));
+
+    for (behind, is_ours) in [("#1", true), ("#", false), ("#1#2", false)] {
+        let path = FlinkPath::parse("/d").unwrap().join(&format!("{shown}{behind}")).unwrap();
+        assert_eq!(PhysicalFileName::of(&path), is_ours.then(|| name.clone()), "{path}");
+    }
+    if let Some(path) = FlinkPath::parse("/d").ok().and_then(|root| root.join(text).ok())
+        && let Some(of) = PhysicalFileName::of(&path)
+    {
+        let whole = path.file_name().expect("a name");
+        let digits = whole.strip_prefix(&of.to_string()).expect("its name");
+        let digits = digits.strip_prefix('#').unwrap_or(if digits.is_empty() { "0" } else { "" });
+        assert!(!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()), "{path}");
+        assert_eq!(final_name(&path).is_none(), whole == of.to_string());
+    }
 
     let mut meanings = 0;
     match text.parse::<PhysicalFileName>() {
@@ -53,9 +68,8 @@ pub fn read(input: &[u8]) -> bool {
         assert_eq!(log_entry(position), text);
         meanings += 1;
     }
-    if is_savepoint_directory(text) {
-        meanings += 1;
-    }
+    let others = [is_savepoint_directory, is_flink_file, is_flink_metadata_in_the_making, is_flink_subtask_directory];
+    meanings += others.iter().filter(|is_one| is_one(text)).count();
     assert!(meanings <= 1, "{text} is a name of several things");
     meanings == 1
 }

@@ -214,6 +214,11 @@ pub fn names() -> Vec<Vec<u8>> {
         "_drystone-unfinished-0000000000000001",
         "00f1f1f1f1f1f1f1104bf7768f44313a",
         "_metadata",
+        "ds1-a0-wrepack-c7-n0-0000000000000001#1",
+        "1af1c5df-8f31-441e-baf3-35ec87b28632",
+        "1af1c5df-8f31-441e-baf3-35ec87b28632-0000000000000001",
+        "._metadata.inprogress.1af1c5df-8f31-441e-baf3-35ec87b28632",
+        "job_00f1f1f1f1f1f1f1104bf7768f44313a_op_20ba6b65f97481d5570070de90e4e791_1_2",
         "log-00000000000000000007",
         "log-18446744073709551615",
     ]
