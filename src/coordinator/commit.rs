@@ -85,6 +85,7 @@ impl Coordinator {
     /// ones are discarded, and nothing waits for that.
     async fn commit(&self, checkpoint: CheckpointId) -> Result<Completed> {
         let started = tokio::time::Instant::now();
+        let _under_way = self.shared.committing.read().await;
         let draft = {
             let mut books = self.books();
             books.ledger.start_commit(checkpoint)?;

@@ -101,6 +101,8 @@ struct Shared {
     reaper: Reaper,
     /// Held by who decides commits in doubt: what one gives up another must not put again.
     deciding: tokio::sync::Mutex<()>,
+    /// Shared by the commits under way; taken by a job's end, which must not leave one of them behind.
+    committing: tokio::sync::RwLock<()>,
 }
 
 /// A completed checkpoint.
@@ -320,7 +322,7 @@ impl Coordinator {
     /// keep these apart: one that has slept through all that mustn't take the job for a new one. Where there is a checkpoint that this
     /// coordinator doesn't know, what no checkpoint of its own names stays, too.
     ///
-    /// To be called when the workers have stopped. Waits for the deletes.
+    /// To be called when the workers have stopped. Waits for the deletes, and before for commits that are under way.
     ///
     /// # Errors
     /// The first delete that fails; a further call goes on. `Fenced`: a newer coordinator has the job, and nothing has
@@ -340,6 +342,10 @@ impl Coordinator {
             books.ledger.end(end)
         });
         self.perform(effects);
+        if keeps_nothing {
+            // What comes of them goes, too, and who would delete it after the fence?
+            drop(self.shared.committing.write().await);
+        }
         self.resolve().await?;
         self.shared.reaper.settle(&self.shared).await?;
         if keeps_nothing && self.books().ledger.latest().is_none() {

@@ -67,7 +67,20 @@ impl Coordinator {
         let effects = books.decide(|books| books.ledger.give_up(given_up));
         let reaper = Reaper::new(settings.deletes_max, settings.delete_retries);
         let (books, deciding) = (Mutex::new(books), tokio::sync::Mutex::default());
-        let shared = Shared { stores, directory, operators, settings, tokens, epoch, fence, books, reaper, deciding };
+        let committing = tokio::sync::RwLock::default();
+        let shared = Shared {
+            stores,
+            directory,
+            operators,
+            settings,
+            tokens,
+            epoch,
+            fence,
+            books,
+            reaper,
+            deciding,
+            committing,
+        };
         let coordinator = Self { shared: Arc::new(shared) };
         coordinator.perform(effects);
         Ok(coordinator)

@@ -6,6 +6,7 @@
 mod bounds;
 mod commits;
 mod explore;
+mod fencing;
 mod group_commit;
 mod leases;
 mod rewrites;
