@@ -23,6 +23,9 @@ pub mod protocol;
 pub mod read;
 #[path = "../../src/store/mod.rs"]
 pub mod store;
+#[allow(dead_code, reason = "what only the sweep's command uses, which is not explored")]
+#[path = "../../src/sweep/mod.rs"]
+pub mod sweep;
 mod sync;
 #[allow(dead_code, reason = "what only repack uses, which is not explored")]
 #[path = "../../src/verify/mod.rs"]
