@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use drystone::ErrorKind;
-use drystone::coordinator::{CoordinatorSettings, JobEnd};
+use drystone::coordinator::{Coordinator, CoordinatorSettings, JobEnd};
 use drystone::handle::StreamHandle;
 use drystone::id::{CheckpointId, Scope};
 use drystone::ledger::SpacePolicy;
+use drystone::protocol::OperatorSpec;
 use drystone::read::Checkpoint;
 use drystone::write::Tokens;
 use fault_store::{Fault, FaultStore};
@@ -232,6 +233,26 @@ async fn a_takeover_that_is_cut_at_any_operation_is_made_by_the_next() {
         }
         assert!(number > 10, "{number} operations");
     }
+}
+
+/// Found by the simulation: that something is there is no conflict where nobody can tell what.
+#[tokio::test(start_paused = true)]
+async fn a_takeover_that_never_hears_whether_its_bar_is_there_may_be_made_again() {
+    let recover = async |faults: Vec<(usize, Fault)>| {
+        let store = FaultStore::new(cut().await.0, faults);
+        let root = drystone::store::FlinkPath::parse("memory:/checkpoints").unwrap();
+        let stores = drystone::store::Stores::new().with_store(&root, Arc::new(store.clone()));
+        let directory = drystone::store::JobDirectory::of_job(&stores.locate(&root).unwrap(), live::JOB).unwrap();
+        let operators = vec![OperatorSpec::new(live::OPERATOR, SUBTASKS, 128)];
+        let taken = Coordinator::recover(stores, directory, operators, tight(2), tokens_of(2)).await;
+        (taken.map(drop), store.operations())
+    };
+    let (_, operations) = recover(Vec::new()).await;
+    let bar = operations.iter().position(|o| o.starts_with("put") && o.ends_with("_metadata")).unwrap();
+    let looks = (0..5).map(|attempt| (bar + 1 + 2 * attempt, Fault::Before));
+    let (taken, operations) = recover([(bar, Fault::After)].into_iter().chain(looks).collect()).await;
+    assert_eq!(operations.len(), bar + 10, "{operations:?}");
+    assert_eq!(taken.unwrap_err().kind(), ErrorKind::Store);
 }
 
 /// Whoever claims last has the job.

@@ -288,10 +288,14 @@ pub(super) async fn bar(metadata: &Location, checkpoint: CheckpointId, epoch: u6
     let mut attempt = 1;
     loop {
         let Err(error) = metadata.create(vec![barred(checkpoint, epoch)]).await else { return Ok(()) };
-        match metadata.exists().await {
+        // A conflict may be with a put under way, that comes to nothing.
+        let error = match metadata.exists().await {
             Ok(true) => return Ok(()),
-            _ if attempt == ATTEMPTS_MAX => return Err(error.context("barring a checkpoint that never completed")),
-            _ => {}
+            Ok(false) => error,
+            Err(unknown) => unknown,
+        };
+        if attempt == ATTEMPTS_MAX {
+            return Err(error.context("barring a checkpoint that never completed"));
         }
         attempt += 1;
         tokio::time::sleep(wait).await;
