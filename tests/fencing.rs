@@ -333,6 +333,27 @@ async fn after_the_end_of_a_job_who_slept_through_it_starts_nothing() {
     again.round(&mut [BTreeMap::new()]).await.unwrap();
 }
 
+/// Found by the simulation: a put that was repeated landed after its checkpoint had been deleted.
+#[tokio::test(start_paused = true)]
+async fn metadata_that_comes_back_after_the_end_of_a_job_is_no_checkpoint() {
+    let objects = Arc::new(InMemory::new());
+    drop(Live::with_tokens(objects.clone(), 1, tight(1), tokens_of(1)).await);
+    let older = Live::with_tokens(objects.clone(), 1, tight(1), tokens_of(2)).await;
+    let completed = older.round(&mut [BTreeMap::new()]).await.unwrap();
+    let metadata = older.stores.locate(&completed.path.join("_metadata").unwrap()).unwrap();
+    let bytes = metadata.read_all(1 << 20).await.unwrap();
+    older.coordinator.dispose(JobEnd::Finished).await.unwrap();
+    older.coordinator.dispose(JobEnd::Finished).await.unwrap();
+    metadata.create(vec![bytes]).await.unwrap();
+    for process in [3, 4] {
+        let newer = Live::with_tokens(objects.clone(), 1, tight(1), tokens_of(process)).await;
+        assert_eq!(newer.coordinator.latest(), None);
+        assert!(newer.coordinator.next_checkpoint() > completed.checkpoint);
+        newer.coordinator.settle().await.unwrap();
+    }
+    assert!(!metadata.exists().await.unwrap());
+}
+
 #[tokio::test(start_paused = true)]
 async fn of_a_job_that_had_one_coordinator_nothing_stays() {
     let objects = Arc::new(InMemory::new());

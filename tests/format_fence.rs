@@ -10,10 +10,10 @@ use proptest::prelude::*;
 fn entry() -> impl Strategy<Value = LogEntry> {
     let ids = || prop::collection::vec(any::<u64>().prop_map(CheckpointId), 0..20);
     let step = prop_oneof![Just(Step::Claim), Just(Step::Intent)];
-    (any::<u64>(), any::<u64>(), step, ids(), prop::option::of(ids()), any::<u32>()).prop_map(
-        |(epoch, coordinator, step, open, kept, retained)| {
-            let coordinator = FileToken(coordinator);
-            LogEntry { epoch, coordinator, step, open, kept, retained }
+    (any::<u64>(), any::<u64>(), step, ids(), prop::option::of(ids()), any::<u32>(), any::<u64>()).prop_map(
+        |(epoch, coordinator, step, open, kept, retained, next)| {
+            let (coordinator, next) = (FileToken(coordinator), CheckpointId(next));
+            LogEntry { epoch, coordinator, step, open, kept, retained, next }
         },
     )
 }
@@ -40,7 +40,8 @@ proptest! {
 #[test]
 fn every_flipped_bit_and_every_cut_is_found() {
     let (open, kept) = (vec![CheckpointId(8)], Some(vec![CheckpointId(6), CheckpointId(7)]));
-    let entry = LogEntry { epoch: 3, coordinator: FileToken(9), step: Step::Intent, open, kept, retained: 2 };
+    let (coordinator, next) = (FileToken(9), CheckpointId(9));
+    let entry = LogEntry { epoch: 3, coordinator, step: Step::Intent, open, kept, retained: 2, next };
     let bytes = entry.to_bytes().unwrap();
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes.to_vec();

@@ -26,8 +26,8 @@ async fn recovered(settings: CoordinatorSettings, file: &str, bytes: Bytes) -> (
 }
 
 fn entry(epoch: u64) -> Bytes {
-    let (step, coordinator) = (Step::Claim, FileToken(9));
-    LogEntry { epoch, coordinator, step, open: vec![], kept: None, retained: 1 }.to_bytes().unwrap()
+    let (step, coordinator, next) = (Step::Claim, FileToken(9), CheckpointId(1));
+    LogEntry { epoch, coordinator, step, open: vec![], kept: None, retained: 1, next }.to_bytes().unwrap()
 }
 
 #[tokio::test]
@@ -51,8 +51,8 @@ async fn after_the_last_checkpoint_none_is_triggered() {
     done.unwrap();
     live.coordinator.trigger(live.coordinator.next_checkpoint()).unwrap();
 
-    let open = vec![last];
-    let entry = LogEntry { epoch: 2, coordinator: FileToken(9), step: Step::Claim, open, kept: None, retained: 1 };
+    let (open, coordinator, next) = (vec![last], FileToken(9), CheckpointId(1));
+    let entry = LogEntry { epoch: 2, coordinator, step: Step::Claim, open, kept: None, retained: 1, next };
     let file = format!("{}/{}", names::FENCE, names::log_entry(2));
     let (live, done) = recovered(settings(), &file, entry.to_bytes().unwrap()).await;
     done.unwrap();

@@ -64,10 +64,11 @@ impl Coordinator {
     /// `NotFound`: the checkpoint isn't under way, or a file that it names didn't appear in time. `Conflict`: it waits
     /// for somebody, or is being completed, or another coordinator has completed one of this number. `Fenced`: a newer
     /// coordinator has the job; stop. `Damaged`: a file isn't as long as it should be. `Store`. After any error but the
-    /// first two kinds of `Conflict`, the checkpoint is aborted, unless the error says that the outcome is unknown: then [`settle`](Self::settle) tries
-    /// again, the next commit decides it, and nothing is deleted meanwhile.
+    /// first two kinds of `Conflict`, the checkpoint is aborted, unless the error says that the outcome is unknown: then
+    /// [`settle`](Self::settle) tries again, the next commit decides it, and nothing is deleted meanwhile.
     ///
-    /// Cancel safe: the commit goes on; ask [`latest`](Self::latest).
+    /// Cancel safe: the commit goes on; ask [`latest`](Self::latest), and tell the workers and tasks before the next trigger.
+    /// A task that names what only an older checkpoint had is refused once that is gone.
     pub async fn complete(&self, checkpoint: CheckpointId) -> Result<Completed> {
         let coordinator = self.clone();
         let span = tracing::debug_span!("commit", %checkpoint);

@@ -109,9 +109,9 @@ impl Fence {
         let mut at = self.position.lock().await;
         for _ in 0..ATTEMPTS_MAX {
             self.refuse_if_over()?;
-            let Saying { open, kept, retained } = says();
+            let Saying { open, kept, retained, next } = says();
             let (epoch, coordinator, kept) = (self.epoch, self.coordinator, Some(kept));
-            let entry = LogEntry { epoch, coordinator, step: Step::Intent, open, kept, retained };
+            let entry = LogEntry { epoch, coordinator, step: Step::Intent, open, kept, retained, next };
             let here = at.next;
             match place(&self.log, here, &entry).await? {
                 Placed::Here => {
@@ -178,6 +178,7 @@ pub(super) struct Saying {
     pub(super) open: Vec<CheckpointId>,
     pub(super) kept: Vec<CheckpointId>,
     pub(super) retained: u32,
+    pub(super) next: CheckpointId,
 }
 
 /// Is there to be a fence? Where there was one before, who does without it would be taken for dead.

@@ -14,25 +14,28 @@ pub(super) struct Inheritance {
     kept: Option<BTreeSet<CheckpointId>>,
     /// It may delete what is older than so many of these.
     retained: u32,
+    /// The first number that no checkpoint of the job had.
+    next: CheckpointId,
 }
 
 impl Inheritance {
     pub(super) fn of(last: Option<&LogEntry>) -> Self {
         match last {
-            None => Self { open: BTreeSet::new(), kept: None, retained: u32::MAX },
-            Some(LogEntry { open, kept, retained, .. }) => Self {
+            None => Self { open: BTreeSet::new(), kept: None, retained: u32::MAX, next: CheckpointId(1) },
+            Some(LogEntry { open, kept, retained, next, .. }) => Self {
                 open: open.iter().copied().collect(),
                 kept: kept.as_ref().map(|kept| kept.iter().copied().collect()),
                 retained: *retained,
+                next: *next,
             },
         }
     }
 
     /// The entry that begins the next epoch. Who claims the job after that has the same to take over.
     pub(super) fn claim(&self, epoch: u64, coordinator: FileToken) -> LogEntry {
-        let (open, retained) = (self.open.iter().copied().collect(), self.retained);
+        let (open, retained, next) = (self.open.iter().copied().collect(), self.retained, self.next);
         let kept = self.kept.as_ref().map(|kept| kept.iter().copied().collect());
-        LogEntry { epoch, coordinator, step: Step::Claim, open, kept, retained }
+        LogEntry { epoch, coordinator, step: Step::Claim, open, kept, retained, next }
     }
 
     /// Of the checkpoints that are there, those that the one before can't delete: the newest of what it had completed or
@@ -47,9 +50,11 @@ impl Inheritance {
         newest.chain(unknown).collect()
     }
 
-    /// The highest number that may be taken.
+    /// The highest number that may be taken. A checkpoint of a lower one may be gone, and its metadata may come back: a put
+    /// that was repeated can land after the delete.
     pub(super) fn last(&self) -> Option<CheckpointId> {
-        self.open.iter().chain(self.kept.iter().flatten()).max().copied()
+        let before_next = self.next.0.checked_sub(1).filter(|&last| last > 0).map(CheckpointId);
+        self.open.iter().chain(self.kept.iter().flatten()).chain(&before_next).max().copied()
     }
 }
 
@@ -65,7 +70,7 @@ mod tests {
     fn the_newest_of_what_was_completed_live_on() {
         let of = |kept: &[u64], open: &[u64], retained, there: &[u64]| {
             let kept = Some(ids(kept.iter().copied()));
-            let inheritance = Inheritance { open: ids(open.iter().copied()), kept, retained };
+            let inheritance = Inheritance { open: ids(open.iter().copied()), kept, retained, next: CheckpointId(8) };
             inheritance.adopted(&ids(there.iter().copied()))
         };
         assert_eq!(of(&[3], &[4], 1, &[3]), ids([3]), "4 was never completed");
@@ -76,6 +81,7 @@ mod tests {
         assert_eq!(of(&[3], &[4, 5], 1, &[3, 4]), ids([4]));
         assert_eq!(of(&[3, 5], &[], 2, &[3, 4, 5]), ids([3, 5]), "4 came late, after it was given up");
         assert_eq!(of(&[3], &[], 0, &[3]), ids([]), "the job has ended, and keeps nothing");
+        assert_eq!(of(&[], &[], 0, &[3]), ids([]), "3 was deleted, and came back");
         assert_eq!(of(&[3], &[4], 1, &[3, 4, 9]), ids([4, 9]), "9 is somebody else's");
     }
 
@@ -88,10 +94,10 @@ mod tests {
 
     #[test]
     fn a_claim_hands_on_what_it_found() {
-        let before = Inheritance { open: ids([4]), kept: Some(ids([3])), retained: 1 };
+        let before = Inheritance { open: ids([4]), kept: Some(ids([3])), retained: 1, next: CheckpointId(7) };
         let claim = before.claim(7, FileToken(9));
         assert_eq!((claim.epoch, claim.step), (7, Step::Claim));
         assert_eq!(Inheritance::of(Some(&claim)), before);
-        assert_eq!(before.last(), Some(CheckpointId(4)));
+        assert_eq!(before.last(), Some(CheckpointId(6)));
     }
 }

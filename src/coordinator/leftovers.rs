@@ -27,8 +27,8 @@ impl Coordinator {
     /// Deletes the files that say by their names that they were written for an earlier epoch, or for a checkpoint of this
     /// one that is over, and that no retained or pending checkpoint names. That is what a crash before the first completed
     /// checkpoint leaves, an upload that landed long after its checkpoint was aborted, and a delete that was given up.
-    /// On a local disk also metadata, entries of the log and probes in the making, of a coordinator that was cut off. Files with other names, and what tasks
-    /// own, are left alone.
+    /// On a local disk also metadata, entries of the log and probes in the making, of a coordinator that was cut off. Files
+    /// with other names, and what tasks own, are left alone.
     ///
     /// Only when every earlier attempt is known to be dead, its workers too: what they have on its way would be lost. Best
     /// after [`recover`](Self::recover), before the first trigger. Settles the deletes under way first, and lists the

@@ -363,6 +363,7 @@ impl Coordinator {
                 open: books.ledger.committing().collect(),
                 kept: books.ledger.completed().collect(),
                 retained: u32::try_from(retained).unwrap_or(u32::MAX),
+                next: books.ledger.next_checkpoint(),
             }
         });
         if let Some(entry) = of_no_use.await? {

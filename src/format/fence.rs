@@ -29,6 +29,8 @@ pub struct LogEntry {
     pub kept: Option<Vec<CheckpointId>>,
     /// How many of the newest that are completed or come to be the writer deletes nothing of.
     pub retained: u32,
+    /// The first number that no checkpoint had.
+    pub next: CheckpointId,
 }
 
 /// What an entry is.
@@ -46,7 +48,7 @@ impl LogEntry {
     /// # Errors
     /// More checkpoints than there can be.
     pub fn to_bytes(&self) -> Result<Bytes> {
-        let mut output = Output::with_capacity(64 + 8 * (self.open.len() + self.kept.as_ref().map_or(0, Vec::len)));
+        let mut output = Output::with_capacity(72 + 8 * (self.open.len() + self.kept.as_ref().map_or(0, Vec::len)));
         output.u64(self.epoch);
         output.u64(self.coordinator.0);
         output.u8(match self.step {
@@ -54,6 +56,7 @@ impl LogEntry {
             Step::Intent => INTENT,
         });
         output.u32(self.retained);
+        output.u64(self.next.0);
         checkpoints(&mut output, "open", &self.open)?;
         output.u8(u8::from(self.kept.is_some()));
         if let Some(kept) = &self.kept {
@@ -83,7 +86,7 @@ impl LogEntry {
             INTENT => Step::Intent,
             other => return Err(input.error_at(at, "step", format!("{other}, where 0 and 1 are allowed"))),
         };
-        let retained = input.u32("retained")?;
+        let (retained, next) = (input.u32("retained")?, CheckpointId(input.u64("next")?));
         let list = |input: &mut Input, field| input.list(field, 8, |input| input.u64("checkpoint").map(CheckpointId));
         let open = list(&mut input, "open")?;
         let kept = if input.flag("kept")? { Some(list(&mut input, "kept")?) } else { None };
@@ -91,7 +94,7 @@ impl LogEntry {
             let more = input.rest().len();
             return Err(input.error_at(input.offset(), "end", format!("{more} bytes more than its fields take")));
         }
-        Ok(Self { epoch, coordinator, step, open, kept, retained })
+        Ok(Self { epoch, coordinator, step, open, kept, retained, next })
     }
 }
 

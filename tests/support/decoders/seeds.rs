@@ -98,8 +98,8 @@ pub fn acknowledgements() -> Vec<Vec<u8>> {
 pub fn log_entries() -> Vec<Vec<u8>> {
     let ids = |numbers: &[u64]| numbers.iter().map(|&number| CheckpointId(number)).collect();
     let entry = |epoch, step, open: &[u64], kept: Option<&[u64]>, retained| {
-        let coordinator = FileToken(0x0123_4567_89ab_cdef);
-        let entry = LogEntry { epoch, coordinator, step, open: ids(open), kept: kept.map(ids), retained };
+        let (coordinator, next) = (FileToken(0x0123_4567_89ab_cdef), CheckpointId(10));
+        let entry = LogEntry { epoch, coordinator, step, open: ids(open), kept: kept.map(ids), retained, next };
         let bytes = entry.to_bytes().unwrap();
         bytes[..bytes.len() - SEAL_BYTES].to_vec()
     };
