@@ -203,7 +203,7 @@ async fn a_claimed_checkpoint_is_named_again_and_then_goes() {
 
     for mode in [ClaimMode::NoClaim, ClaimMode::Legacy, ClaimMode::Claim] {
         let mut heir = Live::new(store.clone(), 1, settings()).await;
-        let root = heir.directory.root().parent().unwrap().join("heirs").unwrap();
+        let root = heir.directory.root().parent().unwrap().join(&format!("heirs-{mode:?}")).unwrap();
         heir.directory = drystone::store::JobDirectory::at(root).unwrap();
         heir.restart().await.unwrap();
         heir.restore(&completed.path, mode).await.unwrap();

@@ -111,10 +111,11 @@ async fn one_that_had_happened_is_replaced_by_the_next_commit() {
 #[tokio::test(start_paused = true)]
 async fn the_end_of_the_job_decides_it() {
     for act in [Act::Fail, Act::LoseAnswer] {
-        // Nothing is kept, so it needn't be known.
         let (live, store) = doubt(act).await;
-        live.coordinator.dispose(JobEnd::Finished).await.unwrap();
+        let error = live.coordinator.dispose(JobEnd::Finished).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Store, "it isn't known whether there is metadata to be deleted");
         store.obey();
+        live.coordinator.dispose(JobEnd::Finished).await.unwrap();
         assert_eq!(live.files().await, BTreeMap::new(), "{act:?}");
     }
 }

@@ -133,8 +133,8 @@ async fn at_the_end(place: &Place, retention: Retention, end: JobEnd, lies: Lies
         assert_eq!(now, owned);
         if let Place::Disk(directory) = place {
             let directories = directories(directory.path());
-            // But beside what tasks own.
-            let kept = ["", "/shared", "/taskowned"].map(|below| format!("jobs/{JOB}{below}"));
+            // But beside what tasks own, and that of the news of its end.
+            let kept = ["", "/_drystone", "/shared", "/taskowned"].map(|below| format!("jobs/{JOB}{below}"));
             assert!(
                 directories.iter().all(|found| ["jobs", "savepoints"].contains(&&**found) || kept.contains(found)),
                 "{lies:?}: {directories:?}"

@@ -34,6 +34,8 @@ pub(super) struct Books {
     pub(super) discarding: BTreeSet<CheckpointId>,
     /// Background rewrites under way: they write files that nothing names yet.
     pub(super) rewrites: u32,
+    /// Calls that are about to end the job, and to keep nothing.
+    pub(super) ends: u32,
     /// Commits whose outcome is unknown.
     pub(super) unresolved: BTreeMap<CheckpointId, super::commit::Unresolved>,
 }
@@ -88,6 +90,7 @@ impl Books {
             left: BTreeMap::new(),
             discarding: BTreeSet::new(),
             rewrites: 0,
+            ends: 0,
             unresolved: BTreeMap::new(),
         }
     }

@@ -8,7 +8,7 @@ use futures::future::try_join;
 use tracing::Instrument;
 
 use super::books::Draft;
-use super::{Coordinator, assemble};
+use super::{By, Coordinator, assemble};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{NamedFile, Trailer, barred, barred_by, encode};
 use crate::handle::JavaString;
@@ -93,7 +93,7 @@ impl Coordinator {
             // Nothing comes to it any more: what would, is told so.
             books.drafts.remove(&checkpoint).unwrap_or_default()
         };
-        let announced = self.announce(self.shared.settings.ledger.retained);
+        let announced = self.announce(By::Commit);
         let (metadata, bytes) = match try_join(announced, self.prepare(checkpoint, draft)).await {
             Ok(((), prepared)) => prepared,
             Err(error) => return Err(self.fail(checkpoint, error)),
@@ -214,7 +214,7 @@ impl Coordinator {
     }
 
     /// Decides every commit of unknown outcome: older than the latest checkpoint it counts if it is there, a newer one is
-    /// put again. Where the job has ended and keeps nothing all of them go, whatever came of them.
+    /// put again. Where the job has ended and keeps nothing all of them go.
     ///
     /// One that can't be decided keeps no other from it.
     pub(super) async fn resolve(&self) -> Result<()> {
@@ -233,7 +233,7 @@ impl Coordinator {
 
     async fn put_again(&self, checkpoint: CheckpointId, commit: &Unresolved) -> Result<()> {
         if self.books().ledger.keeps_nothing() {
-            return self.publish_resolved(checkpoint);
+            return self.decide_at_end(checkpoint, commit).await;
         }
         match self.put(&commit.metadata, &commit.bytes).await {
             Outcome::Written => self.publish_resolved(checkpoint),
@@ -243,6 +243,17 @@ impl Coordinator {
             }
             Outcome::Unknown(error) => Err(error.context(format!("checkpoint {checkpoint} may have completed or not"))),
         }
+    }
+
+    /// What is there goes. What isn't may be barred by a successor: that stays.
+    async fn decide_at_end(&self, checkpoint: CheckpointId, commit: &Unresolved) -> Result<()> {
+        match commit.metadata.read_all(METADATA_BYTES_MAX).await {
+            Ok(there) if there == commit.bytes => return self.publish_resolved(checkpoint),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        drop(self.fail(checkpoint, Error::new(ErrorKind::Conflict, "the job has ended")));
+        Ok(())
     }
 
     /// As [`resolve`](Self::resolve), for those before a checkpoint that is durable: what isn't there is given up. Where

@@ -103,13 +103,14 @@ impl Fence {
     ///
     /// # Errors
     /// `Fenced`: a newer coordinator has claimed the job. `Store`: it isn't known whether it is said; it counts as not.
+    /// Those of `says`.
     ///
     /// Cancel safe: what a cancelled call was writing counts as said or not, as it happens.
-    pub(super) async fn say(&self, says: impl Fn() -> Saying) -> Result<Option<Location>> {
+    pub(super) async fn say(&self, says: impl Fn() -> Result<Saying>) -> Result<Option<Location>> {
         let mut at = self.position.lock().await;
         for _ in 0..ATTEMPTS_MAX {
             self.refuse_if_over()?;
-            let Saying { open, kept, retained, next } = says();
+            let Saying { open, kept, retained, next } = says()?;
             let (epoch, coordinator, kept) = (self.epoch, self.coordinator, Some(kept));
             let entry = LogEntry { epoch, coordinator, step: Step::Intent, open, kept, retained, next };
             let here = at.next;
@@ -130,22 +131,31 @@ impl Fence {
         Err(Error::new(ErrorKind::Store, format!("{}: no position is free", self.log.name())))
     }
 
-    /// After the job's end: the entries that nobody misses. Where no coordinator was before this one, nobody can wake up
-    /// who would take a position that is free for one that was never taken.
-    pub(super) async fn remove(&self) -> Result<()> {
-        if self.claimed_at != 1 {
-            return Ok(());
-        }
+    /// Is the claim the only entry that there ever was? Then nobody goes by what it says.
+    pub(super) async fn has_said_nothing(&self) -> bool {
+        self.claimed_at == 1 && self.position.lock().await.last.is_none()
+    }
+
+    /// After the job's end: deletes the entries that nobody misses. The last one stays, unless it is the claim. It says that
+    /// the job has ended, to who comes next, and to who was about to claim the job and slept: that position is taken.
+    /// Where no coordinator was before this one nobody waits for any other.
+    pub(super) async fn bury(&self) -> Result<()> {
         let at = self.position.lock().await;
-        for position in at.last.into_iter().chain([self.claimed_at]) {
-            self.log.join(&names::log_entry(position))?.delete().await?;
+        if self.claimed_at == 1 {
+            let end = at.last.unwrap_or(self.claimed_at + 1);
+            let is_older = |name: &str| names::parse_log_entry(name).is_some_and(|position| position < end);
+            for file in self.log.list_dir().await?.files {
+                if file.path.file_name().is_some_and(is_older) {
+                    self.log.join(file.path.file_name().unwrap_or_default())?.delete().await?;
+                }
+            }
         }
         // From here on a job of this name is another.
         self.over.get_or_init(|| ENDED.to_owned());
         Ok(())
     }
 
-    /// Is nothing left of the job, nor of the fence?
+    /// Is the job over, and nothing left of it?
     pub(super) fn has_ended(&self) -> bool {
         self.over.get().is_some_and(|over| over == ENDED)
     }
@@ -260,6 +270,8 @@ async fn place(log: &Location, position: u64, entry: &LogEntry) -> Result<Placed
             Ok(there) => return Ok(Placed::Taken(there)),
             Err(look) if look.kind() == ErrorKind::Damaged => return Err(look),
             Err(_) if tries < TRIES_MAX => {}
+            // That something is there says nothing of what it is.
+            Err(look) if look.kind() == ErrorKind::Store => return Err(look),
             Err(_) => return Err(error),
         }
         tries += 1;

@@ -55,7 +55,7 @@ impl Shared {
                 tracing::warn!(error = error.one_line(), "the job's leftovers stay");
             }
             (Err(error), _) => return Err(error),
-            (Ok(_), Some(fence)) => fence.remove().await?,
+            (Ok(_), Some(fence)) => fence.bury().await?,
             (Ok(_), None) => {}
         }
         for directory in self.directory.root().list_dir().await?.directories {

@@ -318,30 +318,34 @@ impl Coordinator {
     }
 
     /// The job is over: its pending checkpoints are aborted, and the completed ones discarded if the retention says so.
-    /// Then nothing of the job is left but what its tasks own; and, if it had several coordinators, the small files that
-    /// keep these apart: one that has slept through all that mustn't take the job for a new one. Where there is a checkpoint that this
-    /// coordinator doesn't know, what no checkpoint of its own names stays, too.
+    /// Then nothing of the job is left but what its tasks own, and a small file that says so: who has slept through all that
+    /// mustn't take the job for a new one. If it had several coordinators what keeps these apart stays, too; and where
+    /// there is a checkpoint that this coordinator doesn't know, what no checkpoint of its own names.
     ///
     /// To be called when the workers have stopped. Waits for the deletes, and before for commits that are under way.
     ///
     /// # Errors
     /// The first delete that fails; a further call goes on. `Fenced`: a newer coordinator has the job, and nothing has
-    /// changed.
+    /// changed. `Store`: it isn't known whether the end is said in the fence log. The job goes on, but a coordinator that
+    /// takes it over before the next commit may find it ended.
     pub async fn dispose(&self, end: JobEnd) -> Result<()> {
         let keeps_nothing = end.discards(self.shared.settings.ledger.retention);
         if self.shared.fence.as_ref().is_some_and(Fence::has_ended) {
             return Ok(());
         }
-        if keeps_nothing {
+        {
+            let _ending = Ending::new(&self.shared, keeps_nothing);
             // Who comes next must not count on what is about to go.
-            self.announce(0).await?;
+            if !self.has_nothing_to_end().await {
+                self.announce(By::End).await?;
+            }
+            tracing::info!(?end, "job ended");
+            let effects = self.books().decide(|books| {
+                books.drafts.clear();
+                books.ledger.end(end)
+            });
+            self.perform(effects);
         }
-        tracing::info!(?end, "job ended");
-        let effects = self.books().decide(|books| {
-            books.drafts.clear();
-            books.ledger.end(end)
-        });
-        self.perform(effects);
         if keeps_nothing {
             // What comes of them goes, too, and who would delete it after the fence?
             drop(self.shared.committing.write().await);
@@ -354,17 +358,31 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Did the job never come to a commit, in this coordinator's hands or others'?
+    async fn has_nothing_to_end(&self) -> bool {
+        let Some(fence) = &self.shared.fence else { return true };
+        fence.has_said_nothing().await && self.books().ledger.completed().next().is_none()
+    }
+
     /// Says in the fence log what may be committed from now on, and of how many completed checkpoints nothing is deleted.
-    async fn announce(&self, retained: usize) -> Result<()> {
+    ///
+    /// # Errors
+    /// As for [`Fence::say`]; `Conflict`: a commit, while the job ends and keeps nothing.
+    async fn announce(&self, by: By) -> Result<()> {
         let Some(fence) = &self.shared.fence else { return Ok(()) };
         let of_no_use = fence.say(|| {
             let books = self.books();
-            Saying {
+            let ends = books.ends > 0 || books.ledger.keeps_nothing();
+            if ends && by == By::Commit {
+                return Err(Error::new(ErrorKind::Conflict, "the job ends, and keeps nothing"));
+            }
+            let retained = if ends { 0 } else { books.ledger.retained() };
+            Ok(Saying {
                 open: books.ledger.committing().collect(),
                 kept: books.ledger.completed().collect(),
                 retained: u32::try_from(retained).unwrap_or(u32::MAX),
                 next: books.ledger.next_checkpoint(),
-            }
+            })
         });
         if let Some(entry) = of_no_use.await? {
             self.shared.reaper.put_back_failed();
@@ -391,6 +409,30 @@ impl Shared {
     fn books(&self) -> MutexGuard<'_, Books> {
         // No code between two changes of the books can panic, so they are never half changed.
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who says something in the fence log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Commit,
+    End,
+}
+
+/// The job is about to end, if that comes to something: no commit may say meanwhile that checkpoints are kept.
+struct Ending<'a>(&'a Shared, u32);
+
+impl<'a> Ending<'a> {
+    fn new(shared: &'a Shared, keeps_nothing: bool) -> Self {
+        let ends = u32::from(keeps_nothing);
+        shared.books().ends += ends;
+        Self(shared, ends)
+    }
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.books().ends -= self.1;
     }
 }
 

@@ -10,12 +10,13 @@ use super::{Coordinator, parents};
 use crate::config::ClaimMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::CheckpointId;
+use crate::ledger::Ledger;
 use crate::read::{Checkpoint, State};
 use crate::store::FlinkPath;
 
 impl Coordinator {
     /// Starts the job from the checkpoint at `path`, a checkpoint's directory or its `_metadata`. Numbers go on from
-    /// its own. Reads the metadata, and asks for the lengths of files where it claims them; the state is read by
+    /// its own, or from the job's. Reads the metadata, and asks for the lengths of files where it claims them; the state is read by
     /// [`Restore`](crate::read::Restore).
     ///
     /// A checkpoint of this job's own directory is known since [`recover`](Self::recover); it is loaded, and nothing
@@ -33,7 +34,7 @@ impl Coordinator {
         if is_own && self.books().ledger.completed().any(|known| known == id) {
             return Ok(checkpoint);
         }
-        refuse_late_number(self.books().ledger.next_checkpoint(), id)?;
+        refuse_late_number(&self.books().ledger, id)?;
         if mode == ClaimMode::NoClaim {
             self.books().ledger.start_after(id);
             return Ok(checkpoint);
@@ -43,7 +44,7 @@ impl Coordinator {
         let lengths = lengths(&state, self.shared.settings.read.requests_max).await?;
         let mut books = self.books();
         let books = &mut *books;
-        refuse_late_number(books.ledger.next_checkpoint(), id)?;
+        refuse_late_number(&books.ledger, id)?;
         let directory = &self.shared.directory;
         let owns = |path: &FlinkPath| owned && (directory.owns(path) || !directory.holds(path));
         books.adopt(id, owned, &state, owns, &lengths)?;
@@ -57,11 +58,10 @@ impl Coordinator {
     }
 }
 
-fn refuse_late_number(next: CheckpointId, id: CheckpointId) -> Result<()> {
-    if id >= next {
-        return Ok(());
-    }
-    let message = format!("checkpoint {id} can't be restored: the job goes on with {next}, and numbers only go up");
+/// Numbers of checkpoints that came to nothing don't count: a job that fails before its first one starts from there again.
+fn refuse_late_number(ledger: &Ledger, id: CheckpointId) -> Result<()> {
+    let Some(own) = ledger.pending().chain(ledger.completed()).max().filter(|&own| own >= id) else { return Ok(()) };
+    let message = format!("checkpoint {id} can't be restored: the job has {own} of its own, and numbers only go up");
     Err(Error::new(ErrorKind::Conflict, message))
 }
 

@@ -133,6 +133,7 @@ impl Ledger {
         };
         let planned = std::mem::take(&mut pending.planned);
         page.state = State::Completed { owned: true };
+        self.has_said = true;
         self.measure_flow(checkpoint, &planned);
         // What was under way when these were aborted has landed by now; not so of those aborted below.
         let is_due = |after: Option<CheckpointId>| after.is_none_or(|after| after < checkpoint);
@@ -205,6 +206,7 @@ impl Ledger {
         file_bytes.into_iter().for_each(|(path, bytes)| self.registry.set_bytes(&path, bytes));
         self.checkpoints.insert(checkpoint, Checkpoint { state: State::Completed { owned }, names });
         self.last = self.last.max(Some(checkpoint));
+        self.has_said = false;
         Ok(())
     }
 
@@ -240,6 +242,7 @@ impl Ledger {
     /// retention says so. Those whose commit is under way follow when its outcome is known.
     pub fn end(&mut self, end: JobEnd) -> Vec<Effect> {
         let pending: Vec<_> = self.pending().collect();
+        self.has_said = true;
         let mut effects: Vec<Effect> = pending.into_iter().flat_map(|id| self.abort(id)).collect();
         let copies = std::mem::take(&mut self.copies);
         let dead: Vec<_> = copies.into_iter().flat_map(|copies| self.release(copies.names)).collect();
@@ -286,7 +289,12 @@ impl Ledger {
     }
 
     /// Completed ones beyond those to be kept, the oldest first, as far as no pending one builds on them.
+    /// Not before a commit or the job's end has said in public what stays: whoever takes the job over goes by that, and
+    /// of what was found here nothing was said.
     fn discard_surplus(&mut self) -> Vec<Effect> {
+        if !self.has_said {
+            return Vec::new();
+        }
         let surplus = self.completed().count().saturating_sub(self.settings.retained);
         let candidates: Vec<_> = self.completed().take(surplus).collect();
         let base: BTreeSet<CheckpointId> = self.checkpoints.values().flat_map(|page| page.base()).copied().collect();

@@ -87,6 +87,8 @@ pub struct Ledger {
     aborted: BTreeMap<CheckpointId, Option<CheckpointId>>,
     /// No checkpoint up to this one is triggered any more.
     last: Option<CheckpointId>,
+    /// Was it said in public, by a commit or the job's end, which completed checkpoints stay?
+    has_said: bool,
     /// Segments copied in the background, each set held until a checkpoint triggered after it has completed.
     copies: Vec<Copies>,
     /// Nothing begins any more; commits that were under way may still land.
@@ -142,6 +144,7 @@ impl Ledger {
             checkpoints: BTreeMap::new(),
             aborted: BTreeMap::new(),
             last: None,
+            has_said: false,
             copies: Vec::new(),
             ended: None,
             flow: Flow::default(),

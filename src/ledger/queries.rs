@@ -61,6 +61,11 @@ impl Ledger {
         self.registry.holds_range(path, offset, length)
     }
 
+    /// Of how many completed checkpoints the newest stay; at least 1.
+    pub fn retained(&self) -> usize {
+        self.settings.retained
+    }
+
     /// Has the job ended in a way that keeps no checkpoint?
     pub fn keeps_nothing(&self) -> bool {
         self.ended.is_some_and(|end| end.discards(self.settings.retention))

@@ -52,6 +52,8 @@ pub struct Book {
     pub copies: Vec<(Option<u64>, BTreeSet<Named>)>,
     pub last: Option<u64>,
     pub discards_late: Option<bool>,
+    /// Was it said by a commit, or the end, what stays?
+    pub has_said: bool,
     /// Aborted ones to be cleaned once more, by the last one triggered before the abort.
     pub unclean: BTreeMap<u64, u64>,
     pub lengths: BTreeMap<Arc<str>, u64>,
@@ -103,6 +105,7 @@ impl Book {
             copies: Vec::new(),
             last: None,
             discards_late: None,
+            has_said: false,
             unclean: BTreeMap::new(),
             lengths: BTreeMap::new(),
             disowned: BTreeSet::new(),
@@ -175,6 +178,9 @@ impl Book {
     }
 
     fn drop_surplus(&mut self, effects: &mut Vec<Effect>) {
+        if !self.has_said {
+            return;
+        }
         let completed = self.completed();
         let based: BTreeSet<u64> = self.pending().iter().flat_map(|id| self.pages[id].base.clone()).collect();
         for id in &completed[..completed.len().saturating_sub(self.retained)] {
@@ -224,6 +230,7 @@ impl Book {
                 let (waiting, heard, base) = Default::default();
                 self.pages.insert(*id, Page { phase, waiting, heard, names, base });
                 self.last = self.last.max(Some(*id));
+                self.has_said = false;
             }
             Event::Copied(names) => {
                 self.name(names);
@@ -231,6 +238,7 @@ impl Book {
             }
             Event::SetBytes(file, bytes) => self.set_bytes(file, *bytes),
             Event::End(end) => {
+                self.has_said = true;
                 for id in self.pending() {
                     if self.pages[&id].phase == Phase::Pending {
                         self.drop_aborted(id, &mut effects);
@@ -277,6 +285,7 @@ impl Book {
 
     fn committed(&mut self, id: u64, effects: &mut Vec<Effect>) {
         self.pages.get_mut(&id).unwrap().phase = Phase::Completed(true);
+        self.has_said = true;
         let due: Vec<u64> = self.unclean.iter().filter(|&(_, &after)| after < id).map(|(&id, _)| id).collect();
         if !due.is_empty() {
             effects.push(Effect::Clean(due.iter().map(|&id| CheckpointId(id)).collect()));
