@@ -386,3 +386,21 @@ proptest! {
         }
     }
 }
+
+/// Flink splits a list at commas and colons, unless YAML has made it one.
+#[test]
+fn lists_of_paths_are_read_as_they_are_shown() {
+    let cases: [(&str, &[&str], &str); 5] = [
+        ("/a,/b:/c", &["/a", "/b", "/c"], "/a,/b,/c"),
+        ("[/a, /b]", &["/a", "/b"], "/a,/b"),
+        ("[/a,b, c:/d]", &["/a,b", "c:/d"], "[/a,b, c:/d]"),
+        (":[,,]", &["[", "]"], "[[, ]]"),
+        ("[,,,[,,]", &[",,,[,,"], "[,,,[,,]"),
+    ];
+    for (text, expected, shown) in cases {
+        let value = Kind::Paths.parse(text).unwrap();
+        assert_eq!(value, Value::Paths(expected.iter().map(|path| path.to_string()).collect()), "{text}");
+        assert_eq!(value.to_string(), shown, "{text}");
+        assert_eq!(Kind::Paths.parse(shown).unwrap(), value, "{text}");
+    }
+}

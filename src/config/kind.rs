@@ -214,7 +214,11 @@ impl fmt::Display for Value {
             Self::Memory(value) => write!(f, "{value}"),
             Self::Duration(value) => write!(f, "{value}"),
             Self::Text(value) => f.write_str(value),
-            Self::Paths(values) => f.write_str(&values.join(",")),
+            Self::Paths(values) => {
+                let joined = values.join(",");
+                // With commas, colons or brackets in them only YAML's way tells them apart.
+                if paths(&joined) == *values { f.write_str(&joined) } else { write!(f, "[{}]", values.join(", ")) }
+            }
         }
     }
 }
