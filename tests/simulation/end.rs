@@ -94,6 +94,8 @@ impl Job {
             self.run(sleep(Duration::from_secs(1))).await?;
         }
         self.sync();
+        // Also the slowest request for what was given up has landed by then.
+        self.run(sleep(Duration::from_secs(60))).await?;
         if !self.remove_leftovers().await? {
             return Ok(false);
         }
