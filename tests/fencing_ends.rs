@@ -86,7 +86,7 @@ async fn a_commit_beside_an_end(stalled: Option<usize>) -> Vec<String> {
     let newer = match stalled {
         None => None,
         Some(_) => {
-            while !store.stalls() && !(ends.is_finished() && commits.is_finished()) {
+            while !(store.stalls() || ends.is_finished() && commits.is_finished()) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             let newer = coordinator(objects, 1, 2).await;

@@ -1,8 +1,8 @@
 //! One job's checkpoints: triggered, acknowledged, committed, and cleared away.
 //!
-//! The shell around the [`Ledger`], which decides everything: this module turns handles into names, carries out effects
-//! and reports what came of them. It alone deletes files of the job (I3), and always in one order: data sealed, the
-//! commit announced in the fence log, metadata created, published in memory, older ones discarded.
+//! The shell around the [`Ledger`](crate::ledger::Ledger), which decides everything: this module turns handles into names,
+//! carries out effects and reports what came of them. It alone deletes files of the job (I3), and always in one order: data
+//! sealed, the commit announced in the fence log, metadata created, published in memory, older ones discarded.
 
 mod assemble;
 mod books;
