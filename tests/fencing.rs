@@ -344,6 +344,9 @@ async fn metadata_that_comes_back_after_the_end_of_a_job_is_no_checkpoint() {
     let bytes = metadata.read_all(1 << 20).await.unwrap();
     older.coordinator.dispose(JobEnd::Finished).await.unwrap();
     older.coordinator.dispose(JobEnd::Finished).await.unwrap();
+    // The end of one that has never seen it.
+    let between = Live::with_tokens(objects.clone(), 1, tight(1), tokens_of(5)).await;
+    between.coordinator.dispose(JobEnd::Finished).await.unwrap();
     metadata.create(vec![bytes]).await.unwrap();
     for process in [3, 4] {
         let newer = Live::with_tokens(objects.clone(), 1, tight(1), tokens_of(process)).await;
