@@ -127,3 +127,26 @@ async fn a_copy_that_was_given_up_is_named_by_nobody_and_made_again() {
     assert!(files.keys().all(|file| !file.starts_with("shared/") || file.contains("-wrewrite-")), "{files:?}");
     assert_eq!(live.coordinator.space(), live.recount().await);
 }
+
+/// Found by the simulation. As above, of a segment that was copied twice: the first copy is still there, and the second is not.
+#[tokio::test]
+async fn a_second_copy_that_was_given_up_leaves_the_first() {
+    let (live, mut kept) = wasteful().await;
+    live.coordinator.rewrite(u64::MAX).await.unwrap();
+    commit(&live, &kept).await;
+    kept.remove("b");
+    commit(&live, &kept).await;
+    assert_eq!(live.coordinator.rewrite(u64::MAX).await.unwrap().segments, 1, "out of the first copy's file");
+    let first = live.coordinator.next_checkpoint();
+    live.coordinator.trigger(first).unwrap();
+    let second = live.coordinator.next_checkpoint();
+    live.coordinator.trigger(second).unwrap();
+    for (checkpoint, shared) in [(first, BTreeMap::new()), (second, kept.clone())] {
+        live.acknowledge(checkpoint, 0, Chunks { shared, ..Chunks::default() }).unwrap();
+        live.coordinator.complete(checkpoint).await.unwrap();
+        live.coordinator.settle().await.unwrap();
+        live.check(checkpoint).await;
+        assert_eq!(live.coordinator.space(), live.recount().await);
+    }
+    commit(&live, &kept).await;
+}

@@ -25,8 +25,9 @@ pub(super) struct Books {
     pub(super) claimed: BTreeSet<FlinkPath>,
     /// May files outside the job's directory be deleted?
     pub(super) owns_claimed: bool,
-    /// Segments that were copied to new places: what names the old place is made to name the new one.
-    pub(super) moves: BTreeMap<SegmentPlace, StreamHandle>,
+    /// Segments that were copied to new places, the newest last: what names the old place is made to name the newest that is
+    /// there. A checkpoint may have no use of a copy, and another still of the one before.
+    pub(super) moves: BTreeMap<SegmentPlace, Vec<StreamHandle>>,
     /// Files of which all that the latest checkpoint named was copied: nobody needs to write it again. With the first
     /// number that could be triggered after that: one that names such a file all the same puts it back into the plan.
     pub(super) left: BTreeMap<Arc<str>, CheckpointId>,
@@ -184,9 +185,9 @@ impl Books {
         self.left.retain(|file, _| !files.contains(file));
         let dead: BTreeSet<&str> = files.iter().map(|file| &**file).collect();
         // A state backend may name the old place long after it is gone; where the new one is, too, nothing can.
-        self.moves.retain(|_, new| {
-            let new = place_of(new).map(|(path, ..)| path.to_text());
-            !new.is_some_and(|new| dead.contains(&*new))
+        self.moves.retain(|_, copies| {
+            copies.retain(|copy| place_of(copy).is_some_and(|(path, ..)| !dead.contains(&*path.to_text())));
+            !copies.is_empty()
         });
     }
 
@@ -220,9 +221,9 @@ impl Books {
         state.visit_streams_mut(subtask, |_, handle| {
             let Some((path, offset, length)) = place_of(handle) else { return };
             let Ok(path) = FlinkPath::parse(&path.to_text()) else { return };
-            let new = self.moves.get(&(self.spelling(&path), offset, length));
-            if let Some(new) = new.filter(|new| self.is_held(new)) {
-                *handle = new.clone();
+            let copies = self.moves.get(&(self.spelling(&path), offset, length));
+            if let Some(copy) = copies.and_then(|copies| copies.iter().rev().find(|copy| self.is_held(copy))) {
+                *handle = copy.clone();
             }
         });
     }
@@ -230,14 +231,16 @@ impl Books {
     /// Enters copies, by their old places. What was moved to one of those before has moved on.
     pub(super) fn moved(&mut self, copies: BTreeMap<SegmentPlace, StreamHandle>) {
         let mut moves = std::mem::take(&mut self.moves);
-        for handle in moves.values_mut() {
-            let Some((path, offset, length)) = place_of(handle) else { continue };
-            let Ok(path) = FlinkPath::parse(&path.to_text()) else { continue };
-            if let Some(newer) = copies.get(&(self.spelling(&path), offset, length)) {
-                *handle = newer.clone();
-            }
+        for known in moves.values_mut() {
+            let newer = known.iter().find_map(|copy| {
+                let (path, offset, length) = place_of(copy)?;
+                copies.get(&(self.spelling(&FlinkPath::parse(&path.to_text()).ok()?), offset, length))
+            });
+            known.extend(newer.cloned());
         }
-        moves.extend(copies);
+        for (place, copy) in copies {
+            moves.entry(place).or_default().push(copy);
+        }
         self.moves = moves;
     }
 

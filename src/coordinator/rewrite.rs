@@ -87,7 +87,8 @@ impl Coordinator {
             let Content::File(Wanted { file, offset, length }) = stream.content else { continue };
             let path = books.spelling(&state.files[file].name);
             let is_wanted = length > 0 && stream.scope == Scope::Shared && planned.reason(&path).is_some();
-            let is_moved = books.moves.get(&(path, offset, length)).is_some_and(|copy| books.is_held(copy));
+            let copies = books.moves.get(&(path, offset, length));
+            let is_moved = copies.is_some_and(|copies| copies.iter().any(|copy| books.is_held(copy)));
             if is_wanted && !is_moved && seen.insert((file, offset, length), number).is_none() {
                 by_file.entry(file).or_default().push(number);
             }
