@@ -139,6 +139,7 @@ impl Storage {
             inline_bytes_total_max: settings.inline_total_max.0,
             buffer_bytes_max: settings.segment_buffer.0,
             uploads_max: settings.upload_concurrency as usize,
+            part_bytes: settings.upload_part_size.0,
             mode: if settings.pool_blocking { PoolMode::Blocking { lease_timeout } } else { PoolMode::NonBlocking },
             subtasks_per_file_max: settings.max_subtasks_per_file,
             ..WriteSettings::default()

@@ -258,6 +258,19 @@ async fn an_upload_is_visible_when_complete() {
 }
 
 #[tokio::test]
+async fn a_file_in_parts_is_there_as_a_whole() {
+    for Place { directory, _guard } in places("parts") {
+        let file = directory.join("made/file").unwrap();
+        let bytes: Bytes = (0..17_000_000_u32).map(|n| (n % 251) as u8).collect();
+        let chunks = (0..17).map(|n| bytes.slice(n * 1_000_000..(n + 1) * 1_000_000)).collect();
+        file.create_own_in_parts(chunks, 5 << 20).await.unwrap();
+        assert!(file.read_all(17_000_000).await.unwrap() == bytes);
+        assert_eq!(directory.list_partials().await.unwrap(), []);
+        clear(&directory).await;
+    }
+}
+
+#[tokio::test]
 async fn an_aborted_upload_leaves_nothing() {
     for Place { directory, _guard } in places("abort") {
         for count in [1000, 30 << 20] {

@@ -63,6 +63,9 @@ impl ObjectStore for Scripted {
 
     async fn put_multipart_opts(&self, at: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         self.1.note("multipart");
+        if self.1.has_no_conditions.load(SeqCst) {
+            return Err(Error::NotImplemented { operation: "multipart".into(), implementer: self.to_string() });
+        }
         let upload = self.0.put_multipart_opts(at, opts).await?;
         Ok(Box::new(ScriptedUpload(upload, Arc::clone(&self.1))))
     }
@@ -242,4 +245,31 @@ async fn an_upload_that_can_not_complete_is_aborted() {
     upload.complete().await.unwrap_err();
     assert_eq!(script.take(), ["head", "multipart", "abort"]);
     assert!(!file.exists().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_file_of_two_parts_goes_in_parts_and_a_shorter_one_in_one_piece() {
+    let (file, script) = scripted();
+    let bytes = |length: usize| (0..length).map(|n| (n % 251) as u8).collect::<Bytes>();
+    for (length, part_bytes, requests, parts) in [
+        (1999, 1000, &["create"][..], &[][..]),
+        (2000, 1000, &["multipart", "complete"], &[1000, 1000]),
+        (3500, 1000, &["multipart", "complete"], &[1000, 1000, 1000, 500]),
+        (3500, 0, &["create"], &[]),
+        (3500, u64::MAX, &["create"], &[]),
+    ] {
+        let whole = bytes(length);
+        let chunks = vec![whole.slice(..700), Bytes::new(), whole.slice(700..)];
+        file.create_own_in_parts(chunks, part_bytes).await.unwrap();
+        assert_eq!(script.take(), requests, "{length} in parts of {part_bytes}");
+        assert_eq!(std::mem::take(&mut *script.part_bytes.lock().unwrap()), parts);
+        assert_eq!(file.read_all(10_000).await.unwrap(), whole);
+        file.delete().await.unwrap();
+        script.take();
+    }
+    // Plain HTTP knows no parts.
+    script.has_no_conditions.store(true, SeqCst);
+    file.create_own_in_parts(vec![bytes(3500)], 1000).await.unwrap();
+    assert_eq!(script.take(), ["multipart", "create", "head", "put"]);
+    assert_eq!(file.read_all(10_000).await.unwrap(), bytes(3500));
 }

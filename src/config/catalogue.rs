@@ -14,6 +14,7 @@ const INLINE_BYTES_MAX: u64 = 1 << 20;
 
 const BOOL: Kind = Kind::Bool;
 const SIZE: Kind = Kind::Memory { min: 0, max: i64::MAX as u64 };
+const PART_SIZE: Kind = Kind::Memory { min: 5 << 20, max: 5 << 30 };
 const SIZE_NOT_ZERO: Kind = Kind::Memory { min: 1, max: i64::MAX as u64 };
 const INLINE: Kind = Kind::Memory { min: 0, max: INLINE_BYTES_MAX };
 const FROM_0: Kind = Kind::Int { min: 0, max: i32::MAX as i64 };
@@ -172,6 +173,8 @@ catalogue! {
         WRITE_MEMORY "drystone.write-memory" SIZE_NOT_ZERO, Some("256mb"), Storage:
             "The most bytes that a worker's writers buffer together.";
         UPLOAD_CONCURRENCY "drystone.upload.concurrency" FROM_1, Some("4"), Storage: "Files that are uploaded at once.";
+        UPLOAD_PART_SIZE "drystone.upload.part-size" PART_SIZE, Some("8mb"), Storage:
+            "An object store gets a file of two such parts or more in parts, side by side; larger than a file may be: never.";
         SEAL_LINGER "drystone.seal.linger" TIME, Some("50 ms"), Storage:
             "How long a subtask that has finished waits for others to join its file before the file is sealed.";
         LEASE_TIMEOUT "drystone.pool.lease-timeout" TIME, Some("1 s"), Storage:

@@ -106,6 +106,7 @@ settings! {
         segment_buffer: MemorySize = SEGMENT_BUFFER,
         write_memory: MemorySize = WRITE_MEMORY,
         upload_concurrency: u32 = UPLOAD_CONCURRENCY,
+        upload_part_size: MemorySize = UPLOAD_PART_SIZE,
         seal_linger: Duration = SEAL_LINGER,
         lease_timeout: Duration = LEASE_TIMEOUT,
         commit_file_timeout: Duration = COMMIT_FILE_TIMEOUT,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use object_store::{Error as StoreError, ObjectStoreExt, PutMode, PutPayload};
 
-use super::Location;
+use super::{Location, Upload};
 use crate::error::{Error, ErrorKind, Result};
 
 impl Location {
@@ -38,19 +38,41 @@ impl Location {
     /// As [`create`](Self::create), for a name that nobody else can have: what is there then is of this very call's first
     /// attempt. That is made sure of by its length and its last bytes.
     pub async fn create_own(&self, chunks: Vec<Bytes>) -> Result<()> {
-        const COMPARED_BYTES_MAX: usize = 64 << 10;
-        let length = chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
-        let last = chunks.iter().rev().find(|chunk| !chunk.is_empty()).cloned().unwrap_or_default();
-        let last = last.slice(last.len().saturating_sub(COMPARED_BYTES_MAX)..);
+        let own = Own::of(&chunks);
         match self.create(chunks).await {
-            Err(error) if error.kind() == ErrorKind::Conflict => {
-                match self.read_sized(length - last.len() as u64..length).await {
-                    Ok((there, found)) if found == length && there == last => Ok(()),
-                    _ => Err(error),
-                }
-            }
+            Err(error) if error.kind() == ErrorKind::Conflict && own.is_at(self).await => Ok(()),
             done => done,
         }
+    }
+
+    /// As [`create_own`](Self::create_own), in parts of `part_bytes` where there are two or more of them and the store
+    /// takes uploads in parts; a local disk gets it in one piece, and so does every store for a `part_bytes` of 0.
+    ///
+    /// Cancelled, what was sent of an upload in parts may stay as an unfinished upload.
+    pub async fn create_own_in_parts(&self, chunks: Vec<Bytes>, part_bytes: u64) -> Result<()> {
+        let own = Own::of(&chunks);
+        let part_bytes = usize::try_from(part_bytes).unwrap_or(usize::MAX);
+        if self.disk().is_some() || part_bytes == 0 || own.length < (part_bytes as u64).saturating_mul(2) {
+            return self.create_own(chunks).await;
+        }
+        match self.upload_in_parts(chunks.clone(), part_bytes).await {
+            Err(error) if error.kind() == ErrorKind::Unsupported => self.create_own(chunks).await,
+            // The end of an upload that is asked for again, since its answer was lost, is refused.
+            Err(_) if own.is_at(self).await => Ok(()),
+            done => done,
+        }
+    }
+
+    async fn upload_in_parts(&self, chunks: Vec<Bytes>, part_bytes: usize) -> Result<()> {
+        let mut upload = Upload::new(self.clone(), part_bytes);
+        for chunk in chunks {
+            if let Err(error) = upload.write(chunk).await {
+                // The first error says more than one of the clean-up.
+                let _ = upload.abort().await;
+                return Err(error);
+            }
+        }
+        upload.complete().await
     }
 
     /// A look beforehand, for what the store can't promise.
@@ -60,5 +82,25 @@ impl Location {
             return Err(Error::new(ErrorKind::Conflict, message));
         }
         Ok(())
+    }
+}
+
+/// What a file that nobody else can have written is known by.
+struct Own {
+    length: u64,
+    last: Bytes,
+}
+
+impl Own {
+    fn of(chunks: &[Bytes]) -> Self {
+        const COMPARED_BYTES_MAX: usize = 64 << 10;
+        let length = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        let last = chunks.iter().rev().find(|chunk| !chunk.is_empty()).cloned().unwrap_or_default();
+        Self { length, last: last.slice(last.len().saturating_sub(COMPARED_BYTES_MAX)..) }
+    }
+
+    async fn is_at(&self, location: &Location) -> bool {
+        let found = location.read_sized(self.length - self.last.len() as u64..self.length).await;
+        matches!(found, Ok((there, length)) if length == self.length && there == self.last)
     }
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::Location;
 use crate::error::{Error, ErrorKind, Result};
 
-/// All parts but the last are of this size: S3 asks for at least 5 MiB, others for parts of one size. 10,000 parts,
+/// All parts but the last are of one size, here of this: S3 asks for at least 5 MiB, others for parts of one size. 10,000 parts,
 /// the most that S3 takes, make 78 GiB.
 const PART_BYTES: usize = 8 << 20;
 /// Parts on their way at a time.
@@ -17,7 +17,7 @@ const PARTS_IN_FLIGHT_MAX: usize = 4;
 
 /// A file in the making: visible when it is [complete](Self::complete), and not before.
 ///
-/// Holds at most a part of 8 MiB in the making, four on their way, and what the caller's one `write` gave it. A file
+/// Holds at most a part (of 8 MiB) in the making, four on their way, and what the caller's one `write` gave it. A file
 /// shorter than a part is written in one piece, as by [`Location::create`].
 ///
 /// A dropped upload never becomes visible. What it sent stays in some stores (S3, Google) until their lifecycle rules
@@ -25,6 +25,7 @@ const PARTS_IN_FLIGHT_MAX: usize = 4;
 #[derive(Debug)]
 pub struct Upload {
     location: Location,
+    part_bytes: usize,
     /// In the making, shorter than a part between calls.
     chunks: VecDeque<Bytes>,
     buffered_bytes: usize,
@@ -56,17 +57,16 @@ impl Location {
     /// `Conflict`: something is already there. `Store`.
     pub async fn create_multipart(&self) -> Result<Upload> {
         self.refuse_existing().await?;
-        Ok(Upload {
-            location: self.clone(),
-            chunks: VecDeque::new(),
-            buffered_bytes: 0,
-            started: None,
-            has_failed: false,
-        })
+        Ok(Upload::new(self.clone(), PART_BYTES))
     }
 }
 
 impl Upload {
+    /// Starts nothing yet, and doesn't look whether something is there.
+    pub(super) fn new(location: Location, part_bytes: usize) -> Self {
+        Self { location, part_bytes, chunks: VecDeque::new(), buffered_bytes: 0, started: None, has_failed: false }
+    }
+
     /// Adds bytes. Waits while too many parts are on their way.
     ///
     /// Not cancel safe: after a call that was dropped, or has failed, the upload can only be aborted.
@@ -81,7 +81,7 @@ impl Upload {
         self.has_failed = true;
         self.buffered_bytes += bytes.len();
         self.chunks.push_back(bytes);
-        while self.buffered_bytes >= PART_BYTES {
+        while self.buffered_bytes >= self.part_bytes {
             let part = self.take_part();
             self.send(part).await?;
         }
@@ -94,7 +94,7 @@ impl Upload {
 
     /// Bytes in memory at most: of the part in the making, and of those on their way when last looked at.
     pub fn held_bytes(&self) -> u64 {
-        let on_their_way = self.started.as_ref().map_or(0, |started| started.parts.len() * PART_BYTES);
+        let on_their_way = self.started.as_ref().map_or(0, |started| started.parts.len() * self.part_bytes);
         (self.buffered_bytes + on_their_way) as u64
     }
 
@@ -160,7 +160,7 @@ impl Upload {
     /// At most one part from what is buffered, without a copy.
     fn take_part(&mut self) -> PutPayload {
         let mut chunks = Vec::new();
-        let mut wanted = PART_BYTES;
+        let mut wanted = self.part_bytes;
         while wanted > 0
             && let Some(mut chunk) = self.chunks.pop_front()
         {

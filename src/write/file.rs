@@ -163,10 +163,11 @@ impl OpenFile {
         self.tail.extend_from_slice(bytes);
     }
 
-    /// Makes the file durable: its data, then its footer, in one write unless a segment was streamed into it.
+    /// Makes the file durable: its data, then its footer, in one write unless it is long enough for parts or a segment was
+    /// streamed into it.
     ///
     /// On an error nothing is left at the file's path as far as the store allows; the caller deletes it to be sure.
-    pub(super) async fn seal(mut self) -> Result<SealedFile> {
+    pub(super) async fn seal(mut self, part_bytes: u64) -> Result<SealedFile> {
         self.end_tail();
         let footer = self.footer.encode();
         let file_bytes = self.data_bytes + footer.len() as u64;
@@ -176,7 +177,7 @@ impl OpenFile {
             None => {
                 self.tail = BytesMut::new();
                 let written = self.chunks.clone();
-                self.location.create_own(self.chunks).await?;
+                self.location.create_own_in_parts(self.chunks, part_bytes).await?;
                 self.held.spares().give_back(written);
             }
             Some(Stream { mut upload, .. }) => {

@@ -40,6 +40,9 @@ pub struct WriteSettings {
     /// itself is bounded by `(open_files_max + uploads_max + writers) * file_bytes_max` and one buffer for each writer;
     /// that of pools that share [`Bounds`], by these.
     pub uploads_max: usize,
+    /// An object store gets a file of at least twice this in parts of so many bytes, four at a time. It takes two
+    /// requests beside the parts, and about the time of one part instead of the whole file's.
+    pub part_bytes: u64,
     /// What a writer does that finds the open file leased: one that streams a long segment has it for itself.
     pub mode: PoolMode,
     /// How many different subtasks may have segments in one file; `None` is any number.
@@ -72,6 +75,7 @@ impl Default for WriteSettings {
             buffer_bytes_max: 8 << 20,
             open_files_max: 2,
             uploads_max: 1,
+            part_bytes: 8 << 20,
             mode: PoolMode::NonBlocking,
             subtasks_per_file_max: None,
         }

@@ -61,6 +61,7 @@ impl FaultStore {
         Self { inner, plan: Arc::new(Mutex::new(plan)), released: Arc::default() }
     }
 
+    #[allow(dead_code, reason = "not every test that uses this store fills it")]
     pub fn with_room(self, bytes: u64) -> Self {
         self.plan.lock().unwrap().bytes_left = Some(bytes);
         self

@@ -45,7 +45,7 @@ impl Sealing {
                         let sealed = {
                             let _permit = ending.on_its_way.permit().await;
                             let started = Instant::now();
-                            let sealed = file.seal().await;
+                            let sealed = file.seal(ending.shared.settings.part_bytes).await;
                             metrics::seal_took(started.elapsed());
                             sealed
                         };
