@@ -3,6 +3,7 @@
 //! Newtypes only, with their textual forms. Nothing here does I/O.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -129,9 +130,22 @@ pub struct SegmentId {
 #[error("not {0}")]
 pub struct IdError(&'static str);
 
+/// The lowest digits of a number, as many as there is room for.
+fn write_hex(text: &mut [u8], mut value: u64) {
+    for digit in text.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(value & 0xf) as usize];
+        value >>= 4;
+    }
+}
+
 impl fmt::Display for SegmentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ds1-{}-{:08x}-{:08x}", self.file, self.ordinal, self.crc32c)
+        // By hand: the formatter takes ten times as long, and every segment has one.
+        let mut text = *b"ds1-0000000000000000-00000000-00000000";
+        write_hex(&mut text[4..20], self.file.0);
+        write_hex(&mut text[21..29], u64::from(self.ordinal));
+        write_hex(&mut text[30..38], u64::from(self.crc32c));
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -140,16 +154,13 @@ impl FromStr for SegmentId {
 
     fn from_str(text: &str) -> Result<Self, IdError> {
         const WHAT: IdError = IdError("a segment id of the form ds1-<16 hex>-<8 hex>-<8 hex>");
-        let mut parts = text.strip_prefix("ds1-").ok_or(WHAT)?.split('-');
-        let mut next = |digits: usize| {
-            let part = parts.next().filter(|p| p.len() == digits).ok_or(WHAT)?;
-            lower_hex(part).ok_or(WHAT)
-        };
-        let (file, ordinal, crc32c) = (next(16)?, next(8)?, next(8)?);
-        match parts.next() {
-            None => Ok(Self { file: FileToken(file), ordinal: ordinal as u32, crc32c: crc32c as u32 }),
-            Some(_) => Err(WHAT),
+        let bytes = text.as_bytes();
+        if bytes.len() != 38 || !bytes.starts_with(b"ds1-") || bytes[20] != b'-' || bytes[29] != b'-' {
+            return Err(WHAT);
         }
+        let digits = |within: Range<usize>| lower_hex(&bytes[within]).ok_or(WHAT);
+        let (file, ordinal, crc32c) = (digits(4..20)?, digits(21..29)?, digits(30..38)?);
+        Ok(Self { file: FileToken(file), ordinal: ordinal as u32, crc32c: crc32c as u32 })
     }
 }
 
@@ -163,7 +174,7 @@ impl FromStr for FileToken {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let value = if text.len() == 16 { lower_hex(text) } else { None };
+        let value = if text.len() == 16 { lower_hex(text.as_bytes()) } else { None };
         value.map(FileToken).ok_or(IdError("a file token of 16 lower-case hexadecimal digits"))
     }
 }
@@ -243,9 +254,13 @@ impl fmt::Display for Scope {
 }
 
 /// Only what `Display` writes: no sign, no upper case, so that an id has one text.
-fn lower_hex(text: &str) -> Option<u64> {
-    let lower = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    if lower { u64::from_str_radix(text, 16).ok() } else { None }
+/// The number that at most 16 digits stand for.
+fn lower_hex(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0, |value, digit| match digit {
+        b'0'..=b'9' => Some(value << 4 | u64::from(digit - b'0')),
+        b'a'..=b'f' => Some(value << 4 | u64::from(digit - b'a' + 10)),
+        _ => None,
+    })
 }
 
 fn sixteen_bytes(text: &str) -> Option<[u8; 16]> {
@@ -253,6 +268,6 @@ fn sixteen_bytes(text: &str) -> Option<[u8; 16]> {
         return None;
     }
     let (high, low) = text.split_at(16);
-    let value = (u128::from(lower_hex(high)?) << 64) | u128::from(lower_hex(low)?);
+    let value = (u128::from(lower_hex(high.as_bytes())?) << 64) | u128::from(lower_hex(low.as_bytes())?);
     Some(value.to_be_bytes())
 }

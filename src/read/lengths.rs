@@ -6,7 +6,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::state::{Content, StateStream};
 use super::stream::{check_crc, wrong_length};
-use super::task::{StreamNumber, TaskRestore};
+use super::task::{Source, StreamNumber, TaskRestore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::crc32c;
 
@@ -20,15 +20,15 @@ impl Lengths {
         let mut seen = BTreeSet::new();
         let mut look = Vec::new();
         for &number in numbers {
-            let state = &task.streams[number].state;
+            let state = &task.source.streams[number].state;
             let Content::File(wanted) = &state.content else { continue };
             let is_plain = (1..=task.limits.range_bytes_max).contains(&wanted.length) && state.unmeasured().is_none();
             if !is_plain && seen.insert(wanted.file) {
-                look.push((wanted.file, state));
+                look.push((wanted.file, number));
             }
         }
         // Futures with a name, not closures over references: else a caller's task couldn't be spawned.
-        let look: Vec<_> = look.into_iter().map(|(file, state)| length_of(task, file, state)).collect();
+        let look: Vec<_> = look.into_iter().map(|(file, number)| length_of(&task.source, file, number)).collect();
         let look = stream::iter(look);
         Ok(Self(look.buffered(task.limits.requests_max.max(1)).try_collect().await?))
     }
@@ -54,18 +54,7 @@ impl Lengths {
     }
 }
 
-async fn length_of(task: &TaskRestore, file: usize, state: &StateStream) -> Result<(usize, u64)> {
-    let size = task.files[file].location.size().await.map_err(|e| e.context(describe(task, state)))?;
+async fn length_of(source: &Source, file: usize, number: StreamNumber) -> Result<(usize, u64)> {
+    let size = source.files[file].location.size().await.map_err(|e| e.context(source.describe(number)))?;
     Ok((file, size))
-}
-
-/// The stream and where it is, for an error.
-pub(super) fn describe(task: &TaskRestore, state: &StateStream) -> String {
-    let named = format!("{}: {}", task.checkpoint.named(), state.place);
-    match &state.content {
-        Content::File(wanted) => {
-            format!("{named} in {} at offset {}", task.files[wanted.file].location.real(), wanted.offset)
-        }
-        _ => format!("{named} in the metadata"),
-    }
 }

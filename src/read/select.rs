@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::part::{KeyGroupOffsets, Take, ends};
 use super::state::{Content, Resolver};
 use super::task::{
-    ChannelRestore, Finished, KeyedRestore, KeyedState, OperatorRestore, Partition, StateRestore, StreamNumber,
+    ChannelRestore, Finished, KeyedRestore, KeyedState, OperatorRestore, Partition, Source, StateRestore, StreamNumber,
     TaskRestore, TaskStream,
 };
 use super::{Checkpoint, ReadLimits};
@@ -94,9 +94,7 @@ impl<'a> Selection<'a> {
             raw_operator: self.raw_operator,
             input_channels: self.input_channels,
             output_channels: self.output_channels,
-            checkpoint,
-            files: Arc::new(self.resolver.files),
-            streams: self.streams,
+            source: Source { checkpoint, files: Arc::new(self.resolver.files), streams: Arc::new(self.streams) },
             limits,
         }
     }

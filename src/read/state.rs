@@ -179,19 +179,21 @@ pub(super) struct Resolver<'a> {
     stores: &'a Stores,
     checkpoint: &'a Checkpoint,
     numbers: BTreeMap<FlinkPath, usize>,
+    /// By the text of a path: thousands of segments have the same, and reading it costs more than all else here.
+    texts: BTreeMap<JavaString, usize>,
     /// The files that were named so far.
     pub(super) files: Vec<StateFile>,
 }
 
 impl<'a> Resolver<'a> {
     pub(super) fn new(stores: &'a Stores, checkpoint: &'a Checkpoint) -> Self {
-        Self { stores, checkpoint, numbers: BTreeMap::new(), files: Vec::new() }
+        Self { stores, checkpoint, numbers: BTreeMap::new(), texts: BTreeMap::new(), files: Vec::new() }
     }
 
     /// The stream of an innermost handle; it may be [`unmeasured`](StateStream::unmeasured).
     pub(super) fn stream(&mut self, place: Place, handle: &StreamHandle) -> Result<StateStream> {
         let id_of = |text: &JavaString| text.to_text().parse::<SegmentId>().ok();
-        let (name, range, id, scope) = match handle {
+        let (file, range, id, scope) = match handle {
             StreamHandle::Inline(inline) => {
                 let (scope, id) = (place.part.scope(), id_of(&inline.name));
                 return Ok(StateStream { place, content: Content::Inline(inline.clone()), whole: false, id, scope });
@@ -200,22 +202,32 @@ impl<'a> Resolver<'a> {
                 let scope = place.part.scope();
                 return Ok(StateStream { place, content: Content::Placeholder, whole: false, id: None, scope });
             }
-            StreamHandle::File(file) => (FlinkPath::parse(&file.path.to_text()), None, None, place.part.scope()),
+            StreamHandle::File(file) => (self.file_at(&file.path)?, None, None, place.part.scope()),
             StreamHandle::Relative(file) => {
-                (self.checkpoint.directory.name().join(&file.path.to_text()), None, None, place.part.scope())
+                let name = self.checkpoint.directory.name().join(&file.path.to_text());
+                (self.file(name)?, None, None, place.part.scope())
             }
             StreamHandle::Segment(segment) => {
-                let name = FlinkPath::parse(&segment.path.to_text());
-                (name, Some((segment.offset, segment.size)), id_of(&segment.id), segment.scope)
+                let file = self.file_at(&segment.path)?;
+                (file, Some((segment.offset, segment.size)), id_of(&segment.id), segment.scope)
             }
         };
-        let file = self.file(name)?;
         let (offset, length) = range.unwrap_or((0, handle.size().unwrap_or(UNMEASURED)));
         offset.checked_add(length).ok_or_else(|| {
             Error::new(ErrorKind::Damaged, format!("{length} bytes from offset {offset} end beyond any file"))
         })?;
         let content = Content::File(Wanted { file, offset, length });
         Ok(StateStream { place, content, whole: range.is_none(), id, scope })
+    }
+
+    /// The number of the file at an absolute path.
+    fn file_at(&mut self, path: &JavaString) -> Result<usize> {
+        if let Some(&number) = self.texts.get(path) {
+            return Ok(number);
+        }
+        let number = self.file(FlinkPath::parse(&path.to_text()))?;
+        self.texts.insert(path.clone(), number);
+        Ok(number)
     }
 
     /// The number of a file.

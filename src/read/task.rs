@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::part::Take;
 use super::restored::{Restored, gather};
-use super::state::{StateFile, StateStream};
+use super::state::{Content, StateFile, StateStream};
 use super::task_read::TaskRead;
 use super::{Checkpoint, ReadLimits};
 use crate::error::{Error, ErrorKind, Result};
@@ -42,10 +42,16 @@ pub struct TaskRestore {
     pub input_channels: Vec<ChannelRestore>,
     /// In-flight data of the outputs.
     pub output_channels: Vec<ChannelRestore>,
+    pub(super) source: Source,
+    pub(super) limits: ReadLimits,
+}
+
+/// The streams that a task needs, and where they are. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
     pub(super) checkpoint: Arc<Checkpoint>,
     pub(super) files: Arc<Vec<StateFile>>,
-    pub(super) streams: Vec<TaskStream>,
-    pub(super) limits: ReadLimits,
+    pub(super) streams: Arc<Vec<TaskStream>>,
 }
 
 /// The number of one of a task's streams.
@@ -179,12 +185,12 @@ pub struct ChannelRestore {
 impl TaskRestore {
     /// The streams that the task needs, by their numbers.
     pub fn streams(&self) -> &[TaskStream] {
-        &self.streams
+        &self.source.streams
     }
 
     /// One of them.
     pub fn stream(&self, number: StreamNumber) -> Option<&TaskStream> {
-        self.streams.get(number)
+        self.streams().get(number)
     }
 
     /// Is the parallelism another than that of the checkpoint? Always so when only key groups were asked for.
@@ -205,7 +211,7 @@ impl TaskRestore {
     /// Has the task no state at all?
     pub fn is_empty(&self) -> bool {
         let keyed = [&self.managed_keyed, &self.raw_keyed].iter().all(|keyed| keyed.is_empty());
-        keyed && self.streams.is_empty()
+        keyed && self.streams().is_empty()
     }
 
     /// Reads all that the task needs.
@@ -215,7 +221,7 @@ impl TaskRestore {
     /// # Errors
     /// Those of the first file that isn't as its handle says; and `Damaged` for an inline handle with damaged bytes.
     pub async fn read(&self) -> Result<TaskRead> {
-        TaskRead::open(self, (0..self.streams.len()).collect()).await
+        TaskRead::open(self, (0..self.streams().len()).collect()).await
     }
 
     /// Reads one of the task's streams.
@@ -223,8 +229,8 @@ impl TaskRestore {
     /// # Errors
     /// As for [`read`](Self::read); `Invalid` if there is no such stream.
     pub async fn open(&self, stream: StreamNumber) -> Result<TaskRead> {
-        if stream >= self.streams.len() {
-            let message = format!("no stream number {stream}: the task has {}", self.streams.len());
+        if stream >= self.streams().len() {
+            let message = format!("no stream number {stream}: the task has {}", self.streams().len());
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         TaskRead::open(self, vec![stream]).await
@@ -235,7 +241,21 @@ impl TaskRestore {
     /// # Errors
     /// As for [`read`](Self::read) and [`TaskRead::next`].
     pub async fn read_all(&self) -> Result<Restored> {
-        gather(self.read().await?, self.streams.len()).await
+        gather(self.read().await?, self.streams().len()).await
+    }
+}
+
+impl Source {
+    /// A stream and where it is, for an error.
+    pub(super) fn describe(&self, number: StreamNumber) -> String {
+        let state = &self.streams[number].state;
+        let named = format!("{}: {}", self.checkpoint.named(), state.place);
+        match &state.content {
+            Content::File(wanted) => {
+                format!("{named} in {} at offset {}", self.files[wanted.file].location.real(), wanted.offset)
+            }
+            _ => format!("{named} in the metadata"),
+        }
     }
 }
 

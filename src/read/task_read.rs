@@ -8,12 +8,12 @@ use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
 
 use super::fetch::{Fetched, Fetches, fetches};
-use super::lengths::{Lengths, describe};
+use super::lengths::Lengths;
 use super::part::{StreamPart, runs};
 use super::plan::{Wanted, plan};
-use super::state::{Content, StateFile};
+use super::state::Content;
 use super::stream::{check_crc, wrong_length};
-use super::task::{StreamNumber, TaskRestore};
+use super::task::{Source, StreamNumber, TaskRestore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::{Crc32c, crc32c};
 use crate::id::SegmentId;
@@ -34,7 +34,7 @@ const CHECKED_WHOLE_BYTES_MAX: u64 = 1 << 20;
 /// Dropping it ends the reads.
 pub struct TaskRead {
     fetches: Fetches,
-    files: Arc<Vec<StateFile>>,
+    source: Source,
     streams: Vec<Reading>,
     /// By the number of a wanted range: the stream that it belongs to.
     owners: Vec<usize>,
@@ -77,8 +77,6 @@ pub struct RestoreCounts {
 /// A stream that is being read.
 struct Reading {
     number: StreamNumber,
-    /// Start of every error's text.
-    context: String,
     /// What is delivered.
     parts: VecDeque<StreamPart>,
     /// What is read, relative to the stream; the first of them is next.
@@ -97,12 +95,12 @@ impl TaskRead {
         let (mut streams, mut wanted, mut owners) = (Vec::new(), Vec::new(), Vec::new());
         let (mut ready, mut counts) = (VecDeque::new(), RestoreCounts::default());
         for number in numbers {
-            let stream = &task.streams[number];
-            let context = describe(task, &stream.state);
-            let size = lengths.size_of(&stream.state).map_err(|e| e.context(&context))?;
-            let parts = stream.take.parts(size).map_err(|e| e.context(&context))?;
+            let stream = &task.source.streams[number];
+            let in_context = |error: Error| error.context(task.source.describe(number));
+            let size = lengths.size_of(&stream.state).map_err(in_context)?;
+            let parts = stream.take.parts(size).map_err(in_context)?;
             if let Content::Inline(inline) = &stream.state.content {
-                check_crc(stream.state.id, crc32c(&inline.bytes)).map_err(|e| e.context(&context))?;
+                check_crc(stream.state.id, crc32c(&inline.bytes)).map_err(in_context)?;
             }
             let needed: u64 = parts.iter().map(|part| part.range.end - part.range.start).sum();
             let checked = match &stream.state.content {
@@ -124,7 +122,6 @@ impl TaskRead {
                     }
                     streams.push(Reading {
                         number,
-                        context,
                         parts: parts.into(),
                         ranges: ranges.into(),
                         crc: id.map(|id| (Crc32c::new(), id)),
@@ -136,11 +133,11 @@ impl TaskRead {
                 _ => ready.extend(pieces_of(number, &[], &Bytes::new())),
             }
         }
-        let locations = Arc::new(task.files.iter().map(|file| file.location.clone()).collect());
+        let locations = Arc::new(task.source.files.iter().map(|file| file.location.clone()).collect());
         let fetches = fetches(locations, plan(&wanted, &task.limits), &task.limits);
         Ok(Self {
             fetches,
-            files: task.files.clone(),
+            source: task.source.clone(),
             streams,
             owners,
             ready,
@@ -169,7 +166,7 @@ impl TaskRead {
             if let Some(failing) = &self.failing {
                 // Kept until there is an answer, so that a call that is cancelled doesn't lose the error.
                 let is_damaged = matches!(&failing.result, Err(error) if error.kind() == ErrorKind::Damaged);
-                let file = self.files[failing.fetch.file].location.clone();
+                let file = self.source.files[failing.fetch.file].location.clone();
                 let file_bytes = if is_damaged { file.size().await.ok() } else { None };
                 self.has_failed = true;
                 return self.failing.take().map(|failing| Err(self.failed(failing, file_bytes)));
@@ -205,7 +202,7 @@ impl TaskRead {
         for (number, piece) in fetched.fetch.pieces.iter().enumerate() {
             let stream = &mut self.streams[self.owners[piece.wanted]];
             let taken = stream.take(fetched.piece(bytes, number), file_bytes, piece.last, &mut self.ready);
-            taken.map_err(|error| error.context(&stream.context))?;
+            taken.map_err(|error| error.context(self.source.describe(stream.number)))?;
         }
         Ok(())
     }
@@ -216,7 +213,7 @@ impl TaskRead {
         let start = failing.fetch.range.start;
         let is_cut = |size| pieces.iter().find(|piece| start + piece.within.end as u64 > size);
         let context = match file_bytes.and_then(is_cut).or(pieces.first()) {
-            Some(piece) => self.streams[self.owners[piece.wanted]].context.clone(),
+            Some(piece) => self.source.describe(self.streams[self.owners[piece.wanted]].number),
             None => String::new(),
         };
         match failing.result {

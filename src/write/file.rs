@@ -99,11 +99,13 @@ impl OpenFile {
         for bytes in chunk.bytes.drain(..) {
             self.append(bytes);
         }
-        let copied = chunk.copied.split();
-        match copied.len() {
+        match chunk.copied.len() {
             // Copied again rather than made a buffer of its own, which would cost more.
-            ..COALESCE_BYTES => self.coalesce(&copied),
-            _ => self.append(copied.freeze()),
+            ..COALESCE_BYTES => {
+                self.coalesce(&chunk.copied);
+                chunk.copied.clear();
+            }
+            _ => self.append(chunk.copied.split().freeze()),
         }
         self.held.absorb(&mut chunk.held);
         self.record(length, crc32c, origin)

@@ -97,7 +97,10 @@ impl S3Model {
     }
 
     async fn take(&self, start: Instant, bytes: u64) {
-        sleep_until(start + self.terms.first_byte + Duration::from_secs_f64(bytes as f64 / self.terms.bytes_per_second)).await;
+        sleep_until(
+            start + self.terms.first_byte + Duration::from_secs_f64(bytes as f64 / self.terms.bytes_per_second),
+        )
+        .await;
     }
 }
 
