@@ -189,7 +189,7 @@ async fn reads_never_hold_more_than_the_bound() {
         let wanted = [want(0, 0, 100_000), want(1, 0, 3_000), want(2, 500, 63_000)];
         let limits = ReadLimits { memory_bytes_max: memory, requests_max: 32, ..limits(0, range) };
         let plan = plan(&wanted, &limits);
-        let mut reads = fetches(files, plan.clone(), &limits);
+        let mut reads = fetches(files, &wanted, &limits);
         let mut order = Vec::new();
         while let Some(fetched) = reads.next().await {
             order.push(fetched.fetch.clone());
@@ -205,7 +205,7 @@ async fn reads_never_hold_more_than_the_bound() {
 async fn bytes_count_until_they_are_used_up() {
     let (files, watch) = files(&[40_960]).await;
     let limits = ReadLimits { memory_bytes_max: 8_192, ..limits(0, 4_096) };
-    let mut reads = fetches(files, plan(&[want(0, 0, 40_960)], &limits), &limits);
+    let mut reads = fetches(files, &[want(0, 0, 40_960)], &limits);
     let (first, second) = (reads.next().await.unwrap(), reads.next().await.unwrap());
     assert!(futures::poll!(reads.next()).is_pending(), "both are still held");
     assert_eq!(watch.gets.count.load(SeqCst), 2);
@@ -220,7 +220,7 @@ async fn no_more_requests_are_under_way_than_allowed() {
     let (files, watch) = files(&[100_000]).await;
     let limits = ReadLimits { requests_max: 3, ..limits(0, 1_000) };
     watch.gets.gate.forget_permits(usize::MAX);
-    let mut reads = fetches(files, plan(&[want(0, 0, 100_000)], &limits), &limits);
+    let mut reads = fetches(files, &[want(0, 0, 100_000)], &limits);
     assert!(futures::poll!(reads.next()).is_pending());
     assert_eq!(watch.gets.in_flight.load(SeqCst), 3);
     watch.gets.gate.add_permits(1_000);
@@ -232,10 +232,32 @@ async fn no_more_requests_are_under_way_than_allowed() {
 async fn one_read_fails_and_the_others_go_on() {
     let (files, watch) = files(&[1_000, 10, 1_000]).await;
     let wanted = [want(0, 0, 1_000), want(1, 0, 1_000), want(2, 0, 1_000), want(3, 0, 1)];
-    let reads: Vec<_> = fetches(files, plan(&wanted, &ReadLimits::default()), &ReadLimits::default()).collect().await;
+    let reads: Vec<_> = fetches(files, &wanted, &ReadLimits::default()).collect().await;
     let failures: BTreeMap<usize, ErrorKind> =
         reads.iter().filter_map(|read| Some((read.fetch.file, read.result.as_ref().err()?.kind()))).collect();
     assert_eq!(reads.len(), 4);
     assert_eq!(failures, BTreeMap::from([(1, ErrorKind::Damaged), (3, ErrorKind::Invalid)]));
     assert_eq!(watch.gets.count.load(SeqCst), 3);
+}
+
+/// There each read is as good as any other, and a short one is checked while the next is made.
+#[tokio::test]
+async fn a_local_disk_is_read_in_shorter_pieces() {
+    let disk = tempfile::tempdir().unwrap();
+    let file =
+        Stores::new().locate(&FlinkPath::parse(&format!("file:{}/file", disk.path().display())).unwrap()).unwrap();
+    file.create(vec![vec![7; 5 << 20].into()]).await.unwrap();
+    let (elsewhere, _) = files(&[5 << 20]).await;
+    let wanted = [want(0, 0, 5 << 20)];
+    let lengths = async |files, limits: ReadLimits| {
+        let reads: Vec<_> = fetches(files, &wanted, &limits).collect().await;
+        reads.iter().map(|read| read.result.as_ref().unwrap().0.len()).collect::<Vec<_>>()
+    };
+    let here = Arc::new(vec![file]);
+    assert_eq!(lengths(here.clone(), ReadLimits::default()).await, [1 << 20; 5]);
+    let limits = ReadLimits { range_bytes_max: 2_500 << 10, ..ReadLimits::default() };
+    assert_eq!(lengths(here.clone(), limits).await, [1 << 20; 5]);
+    let limits = ReadLimits { range_bytes_max: 5 << 18, ..ReadLimits::default() };
+    assert_eq!(lengths(here, ReadLimits { range_bytes_max: 5 << 17, ..limits }).await, [5 << 17; 8]);
+    assert_eq!(lengths(elsewhere, limits).await, [5 << 18; 4]);
 }

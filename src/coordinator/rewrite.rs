@@ -15,7 +15,7 @@ use crate::handle::StreamHandle;
 use crate::id::{CheckpointId, Scope};
 use crate::ledger::Named;
 use crate::metrics::{self, Rewriting};
-use crate::read::{Checkpoint, Content, State, Wanted, check_crc, fetches, plan};
+use crate::read::{Checkpoint, Content, State, Wanted, check_crc, fetches};
 use crate::store::FlinkPath;
 use crate::store::names::WorkerName;
 use crate::write::{FileNaming, FilePool, Origin, Sealed, SegmentWriter, Written};
@@ -120,8 +120,7 @@ impl Coordinator {
         });
         let wanted: Vec<Wanted> = wanted.collect();
         let files = Arc::new(state.files.iter().map(|file| file.location.clone()).collect::<Vec<_>>());
-        let limits = &self.shared.settings.read;
-        let mut reads = fetches(files, plan(&wanted, limits), limits);
+        let mut reads = fetches(files, &wanted, &self.shared.settings.read);
         let mut writers: BTreeMap<usize, SegmentWriter> = BTreeMap::new();
         let mut written: Vec<Written> = vec![Written::Nothing; wanted.len()];
         while let Some(fetched) = reads.next().await {

@@ -1,4 +1,4 @@
-//! Carries out a plan: reads side by side, in order, within a memory bound.
+//! Plans reads and carries them out: side by side, in order, within a memory bound.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::plan::{Fetch, ReadLimits};
+use super::plan::{Fetch, ReadLimits, Wanted, plan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Location;
 
@@ -38,8 +38,17 @@ impl Fetched {
     }
 }
 
-/// Reads all of `plan` from `files`, in order.
-pub fn fetches(files: Arc<Vec<Location>>, plan: Vec<Fetch>, limits: &ReadLimits) -> Fetches {
+/// Of one read of a local disk, which costs next to nothing to ask: what was read is checked while the next is made, and
+/// its memory is still in the processor's cache.
+const LOCAL_RANGE_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads all that is `wanted` of `files`, as few reads as the store asks for.
+pub fn fetches(files: Arc<Vec<Location>>, wanted: &[Wanted], limits: &ReadLimits) -> Fetches {
+    let range_bytes_max = match files.iter().all(Location::is_local) {
+        true => limits.range_bytes_max.min(LOCAL_RANGE_BYTES_MAX),
+        false => limits.range_bytes_max,
+    };
+    let plan = plan(wanted, &ReadLimits { range_bytes_max, ..*limits });
     let permits_max = u32::try_from(limits.memory_bytes_max / PERMIT_BYTES).unwrap_or(u32::MAX >> 4).max(1);
     let memory = Arc::new(Semaphore::new(permits_max as usize));
     let in_order = stream::iter(plan).then(move |fetch| {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 
 use super::fetch::{Fetched, Fetches, fetches};
-use super::plan::{ReadLimits, Wanted, plan};
+use super::plan::{ReadLimits, Wanted};
 use super::state::{Content, StateFile, StateStream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::{Crc32c, crc32c};
@@ -79,9 +79,8 @@ fn read(
     limits: &ReadLimits,
     context: String,
 ) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
-    let reads = plan(&[Wanted { file: 0, ..wanted }], limits);
     let whole = whole.then_some(wanted.length);
-    let fetches = fetches(Arc::new(vec![file.location.clone()]), reads, limits);
+    let fetches = fetches(Arc::new(vec![file.location.clone()]), &[Wanted { file: 0, ..wanted }], limits);
     let reading = Reading { fetches, crc: Crc32c::new(), id, whole, context };
     stream::unfold(Some(reading), |reading| async move {
         let mut reading = reading?;

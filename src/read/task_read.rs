@@ -10,7 +10,7 @@ use futures::stream::{self, Stream, StreamExt};
 use super::fetch::{Fetched, Fetches, fetches};
 use super::lengths::Lengths;
 use super::part::{StreamPart, runs};
-use super::plan::{Wanted, plan};
+use super::plan::Wanted;
 use super::state::Content;
 use super::stream::{check_crc, wrong_length};
 use super::task::{Source, StreamNumber, TaskRestore};
@@ -134,7 +134,7 @@ impl TaskRead {
             }
         }
         let locations = Arc::new(task.source.files.iter().map(|file| file.location.clone()).collect());
-        let fetches = fetches(locations, plan(&wanted, &task.limits), &task.limits);
+        let fetches = fetches(locations, &wanted, &task.limits);
         Ok(Self {
             fetches,
             source: task.source.clone(),

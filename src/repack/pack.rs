@@ -12,7 +12,7 @@ use super::{Options, Phase, Progress, Source, rewrite};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::crc32c;
 use crate::handle::{JavaString, Part};
-use crate::read::{Content, Fetched, State, StateStream, check_crc, fetches, plan};
+use crate::read::{Content, Fetched, State, StateStream, check_crc, fetches};
 use crate::store::names::WorkerName;
 use crate::write::{FileNaming, FilePool, Origin, SegmentWriter, Written};
 
@@ -124,7 +124,7 @@ async fn write_units(
         }
     }
     let files = Arc::new(state.files.iter().map(|f| f.location.clone()).collect());
-    let mut reads = fetches(files, plan(&wanted, &options.read), &options.read);
+    let mut reads = fetches(files, &wanted, &options.read);
     // More than one is under way only where ranges of the source overlap.
     let mut writers: BTreeMap<usize, SegmentWriter> = BTreeMap::new();
     while let Some(fetched) = reads.next().await {

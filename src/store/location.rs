@@ -87,6 +87,11 @@ impl Location {
         &self.store.objects
     }
 
+    /// Does it lie on a local disk?
+    pub(crate) fn is_local(&self) -> bool {
+        self.disk().is_some()
+    }
+
     pub(super) fn disk(&self) -> Option<&LocalDisk> {
         self.store.disk.as_ref()
     }

@@ -8,7 +8,7 @@ use futures::stream::StreamExt;
 use super::{Audit, Finding};
 use crate::error::{ErrorKind, Result};
 use crate::format::checksum::{Crc32c, crc32c};
-use crate::read::{Content, ReadLimits, State, Wanted, fetches, plan};
+use crate::read::{Content, ReadLimits, State, Wanted, fetches};
 use crate::store::Location;
 
 /// A byte range: the number of its file, first byte, length.
@@ -133,7 +133,7 @@ pub(super) async fn sums(
     let wanted: Vec<Wanted> = ranges.iter().map(|&(file, offset, length)| Wanted { file, offset, length }).collect();
     let total = wanted.iter().map(|w| w.length).sum();
     let mut sums: Vec<Result<Crc32c, String>> = wanted.iter().map(|_| Ok(Crc32c::new())).collect();
-    let mut reads = fetches(Arc::new(files), plan(&wanted, limits), limits);
+    let mut reads = fetches(Arc::new(files), &wanted, limits);
     let (mut done, mut bytes_read) = (0, 0);
     progress(done, total);
     while let Some(fetched) = reads.next().await {
