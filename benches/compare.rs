@@ -11,6 +11,9 @@
     reason = "a bench measures, and fails by panicking"
 )]
 
+#[path = "support/job.rs"]
+mod job;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -20,9 +23,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use drystone::store::Stores;
+use futures::StreamExt;
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectStoreExt, path::Path as Key};
 use serde_json::Value;
+
+use job::{Job, OPERATOR, Packing};
 
 /// Subtasks and threads of every case.
 const SUBTASKS: usize = 64;
@@ -55,8 +63,10 @@ enum Rival {
     FlinkMerging,
     FlinkPlain,
     ObjectPerChunk,
-    /// The device's file, read from end to end.
+    /// A file, read from end to end, not from the cache.
     DeviceRead,
+    /// A checkpoint of as many bytes, restored by all tasks, not from the cache.
+    Restore,
 }
 
 impl Rival {
@@ -67,7 +77,8 @@ impl Rival {
             Rival::FlinkMerging => "Flink 2.2.1, merging",
             Rival::FlinkPlain => "Flink 2.2.1, plain files",
             Rival::ObjectPerChunk => "an object per chunk",
-            Rival::DeviceRead => "raw file, read",
+            Rival::DeviceRead => "raw file, read cold",
+            Rival::Restore => "Drystone, restored cold",
         }
     }
 }
@@ -83,7 +94,7 @@ fn main() {
     let below = flag("--dir").map_or_else(std::env::temp_dir, PathBuf::from);
     let wanted = flag("--cases").unwrap_or_else(|| "4k,64k,1m".into());
     let flink = std::env::var_os("DRYSTONE_FLINK").map(PathBuf::from);
-    let mut rivals = vec![Rival::Device, Rival::Drystone, Rival::ObjectPerChunk, Rival::DeviceRead];
+    let mut rivals = vec![Rival::Device, Rival::Drystone, Rival::ObjectPerChunk, Rival::DeviceRead, Rival::Restore];
     if is_bench && flink.is_some() {
         rivals.extend([Rival::FlinkMerging, Rival::FlinkPlain]);
     }
@@ -108,6 +119,7 @@ fn measure(rival: Rival, case: &Case, directory: &Path, flink: Option<&Path>, fi
     match rival {
         Rival::Device => note(name, write_raw(case, directory)),
         Rival::DeviceRead => note(name, read_raw(case, directory)),
+        Rival::Restore => note(name, restore(case, directory)),
         Rival::ObjectPerChunk => note(name, write_objects(case, directory)),
         Rival::Drystone => {
             let mut command = Command::new(env!("CARGO_BIN_EXE_drystone"));
@@ -115,7 +127,6 @@ fn measure(rival: Rival, case: &Case, directory: &Path, flink: Option<&Path>, fi
             let ran = run(case, directory, &mut command);
             note(name, ran["segments_s"].as_f64().unwrap());
             note("Drystone, until durable", ran["write_segments_s"].as_f64().unwrap());
-            note("Drystone, restore", ran["read_mb_s"].as_f64().unwrap() * 1e6 / case.segment_bytes as f64);
             note("Drystone, p99 by median", ran["lat_p99_us"].as_f64().unwrap() / ran["lat_p50_us"].as_f64().unwrap());
         }
         Rival::FlinkMerging | Rival::FlinkPlain => {
@@ -177,10 +188,10 @@ fn write_raw(case: &Case, directory: &Path) -> f64 {
     (SUBTASKS * case.segments * case.checkpoints) as f64 / started.elapsed().as_secs_f64()
 }
 
-/// The last checkpoint, as Drystone reads its own.
 fn read_raw(case: &Case, directory: &Path) -> f64 {
     let path = directory.join("file");
     write_checkpoint(case, &path, &noise(SYNCED_BYTES));
+    evict(directory);
     let mut buffer = vec![0; 8 << 20];
     let started = Instant::now();
     let (mut file, mut read) = (File::open(&path).unwrap(), 0);
@@ -192,6 +203,45 @@ fn read_raw(case: &Case, directory: &Path) -> f64 {
     }
     assert_eq!(read, checkpoint_bytes(case));
     (SUBTASKS * case.segments) as f64 / started.elapsed().as_secs_f64()
+}
+
+/// Nothing below is in the page cache any more; all of it is synced. A RAM disk has nothing else.
+fn evict(directory: &Path) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => evict(&path),
+            false => posix_fadvise(File::open(path).unwrap(), 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap(),
+        }
+    }
+}
+
+/// From the metadata on, as many tasks at once as there are threads.
+fn restore(case: &Case, directory: &Path) -> f64 {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build().unwrap();
+    let segments = SUBTASKS * case.segments;
+    let packing = Packing { segments, segment_bytes: case.segment_bytes, file_bytes_max: 32 << 20 };
+    runtime.block_on(async {
+        let mut job = Job::new(Stores::new(), &directory.display().to_string(), packing).await;
+        let (_, completed) = job.checkpoint().await;
+        evict(directory);
+        let started = Instant::now();
+        let restore = job.storage.restore(&completed.path).await.unwrap();
+        let tasks = futures::stream::iter(0..SUBTASKS as u32).map(|subtask| {
+            let task = restore.task(OPERATOR, subtask, SUBTASKS as u32).unwrap();
+            let read = tokio::spawn(async move {
+                let (mut read, mut length) = (task.read().await.unwrap(), 0);
+                while let Some(piece) = read.next().await {
+                    length += piece.unwrap().bytes.len();
+                }
+                length
+            });
+            async move { read.await.unwrap() }
+        });
+        let read: usize = tasks.buffer_unordered(THREADS).fold(0, |sum, length| async move { sum + length }).await;
+        assert_eq!(read, checkpoint_bytes(case));
+        segments as f64 / started.elapsed().as_secs_f64()
+    })
 }
 
 fn write_objects(case: &Case, directory: &Path) -> f64 {
@@ -228,7 +278,7 @@ fn print(case: &Case, figures: &Figures) {
             continue;
         }
         let ours = match name {
-            "raw file, read" => "Drystone, restore",
+            "raw file, read cold" => "Drystone, restored cold",
             // Without its commits and deletes, which a raw file doesn't have.
             "raw file, a sync per 32 MB" => "Drystone, until durable",
             _ => "Drystone",

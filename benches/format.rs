@@ -13,12 +13,12 @@ use drystone::id::{CheckpointId, FileToken, OperatorId, Scope, Subtask};
 
 fn metadata(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("metadata");
-    for count in [1_000_usize, 100_000] {
+    for count in [1_000_usize, 100_000, 1_000_000] {
         let name = |i| format!("s3://bucket/checkpoints/00000000000000000000000000000001/shared/{i:036}");
         let files: Vec<_> = (0..count).map(|i| (name(i), 65_536)).collect();
         let bytes = stock_checkpoint::metadata(&files, 200);
         let decoded = format::decode(bytes.clone()).unwrap();
-        group.throughput(Throughput::Elements(count as u64));
+        group.throughput(Throughput::Bytes(bytes.len() as u64));
         group.bench_function(BenchmarkId::new("decode", count), |b| b.iter(|| format::decode(bytes.clone()).unwrap()));
         group.bench_function(BenchmarkId::new("encode", count), |b| {
             b.iter(|| format::encode(&decoded.metadata).unwrap());
