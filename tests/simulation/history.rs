@@ -14,6 +14,8 @@ pub struct Setup {
     pub blocking: bool,
     pub subtasks_per_file_max: Option<u32>,
     pub uploads_max: usize,
+    /// Longer files are uploaded in parts.
+    pub part_bytes: u64,
     pub memory_bytes_max: u64,
     pub linger_ms: u64,
     pub deletes_max: usize,
@@ -192,6 +194,7 @@ fn setup(random: &mut Random) -> Setup {
         blocking: random.one_in(2),
         subtasks_per_file_max: pick(random, &[None, None, Some(1), Some(2)]),
         uploads_max: pick(random, &[1, 2, 4]),
+        part_bytes: pick(random, &[700, 2_000, 8 << 20]),
         memory_bytes_max: pick(random, &[4_000, 1 << 20]),
         linger_ms: pick(random, &[0, 10, 1_000]),
         deletes_max: pick(random, &[1, 4]),

@@ -66,6 +66,7 @@ fn write_settings(setup: &Setup) -> WriteSettings {
         inline_bytes_total_max: 2_000,
         buffer_bytes_max: 1_500,
         uploads_max: setup.uploads_max,
+        part_bytes: setup.part_bytes,
         mode: if setup.blocking { PoolMode::BLOCKING } else { PoolMode::NonBlocking },
         subtasks_per_file_max: setup.subtasks_per_file_max,
         ..WriteSettings::default()
