@@ -17,6 +17,10 @@ use tokio::runtime::Runtime;
 /// Bytes that one measured run writes: two full files.
 const TOTAL_BYTES: usize = 64 << 20;
 
+/// Of each of several writers.
+const WRITTEN_BYTES: usize = 4096;
+const ORIGIN: Origin = Origin { checkpoint: CheckpointId(1), subtask: None, scope: Scope::Exclusive };
+
 /// A pool in a store of its own, which the run drops.
 fn pool() -> FilePool {
     let directory = Stores::new().locate(&FlinkPath::parse("memory://bench/chk-1").unwrap()).unwrap();
@@ -28,9 +32,8 @@ fn pool() -> FilePool {
 }
 
 async fn write(pool: FilePool, segment: &Bytes, copied: bool) -> FilePool {
-    let origin = Origin { checkpoint: CheckpointId(1), subtask: None, scope: Scope::Exclusive };
     for _ in 0..TOTAL_BYTES / segment.len() {
-        let mut writer = pool.segment(origin, None);
+        let mut writer = pool.segment(ORIGIN, None);
         match copied {
             true => writer.write_slice(segment).await.unwrap(),
             false => writer.write(segment.clone()).await.unwrap(),
@@ -45,7 +48,7 @@ fn segments(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let mut group = criterion.benchmark_group("write");
     group.throughput(Throughput::Bytes(TOTAL_BYTES as u64));
-    for kibibytes in [1_usize, 4, 64, 1024] {
+    for kibibytes in [1_usize, 4, 64, 1024, 8192] {
         let segment: Bytes = (0..kibibytes << 10).map(|i| (i * 31) as u8).collect();
         for (name, copied) in [("bytes", false), ("slices", true)] {
             group.bench_function(BenchmarkId::new(name, format!("{kibibytes} KiB")), |b| {
@@ -67,12 +70,48 @@ fn segments(criterion: &mut Criterion) {
     }
 }
 
+/// Several writers of one pool, as fast as they can.
+fn writers(criterion: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let mut group = criterion.benchmark_group("writers");
+    group.throughput(Throughput::Elements((TOTAL_BYTES / WRITTEN_BYTES) as u64));
+    let segment = Bytes::from(vec![7; WRITTEN_BYTES]);
+    for writers in [1, 4, 64] {
+        group.bench_function(BenchmarkId::new("4 KiB", writers), |b| {
+            b.iter_batched(
+                pool,
+                |pool| runtime.block_on(write_beside(pool, &segment, writers)),
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
+async fn write_beside(pool: FilePool, segment: &Bytes, writers: usize) -> FilePool {
+    let writing = (0..writers).map(|_| {
+        let (pool, segment) = (pool.clone(), segment.clone());
+        tokio::spawn(async move {
+            for _ in 0..TOTAL_BYTES / WRITTEN_BYTES / writers {
+                let mut writer = pool.segment(ORIGIN, None);
+                writer.write_slice(&segment).await.unwrap();
+                writer.finish().await.unwrap();
+            }
+        })
+    });
+    for writer in writing.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    pool.seal().await.unwrap();
+    pool
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1));
-    targets = segments
+    targets = segments, writers
 }
 criterion_main!(benches);
