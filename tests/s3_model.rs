@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[allow(clippy::disallowed_methods, reason = "the benches' job, which takes times that aren't looked at here")]
 #[path = "../benches/support/job.rs"]
 mod job;
 #[path = "support/s3_model.rs"]
