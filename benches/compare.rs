@@ -229,13 +229,7 @@ fn restore(case: &Case, directory: &Path) -> f64 {
         let restore = job.storage.restore(&completed.path).await.unwrap();
         let tasks = futures::stream::iter(0..SUBTASKS as u32).map(|subtask| {
             let task = restore.task(OPERATOR, subtask, SUBTASKS as u32).unwrap();
-            let read = tokio::spawn(async move {
-                let (mut read, mut length) = (task.read().await.unwrap(), 0);
-                while let Some(piece) = read.next().await {
-                    length += piece.unwrap().bytes.len();
-                }
-                length
-            });
+            let read = tokio::spawn(job::read(task));
             async move { read.await.unwrap() }
         });
         let read: usize = tasks.buffer_unordered(THREADS).fold(0, |sum, length| async move { sum + length }).await;

@@ -202,10 +202,7 @@ fn restore(count: usize) {
         let (_, completed) = job.checkpoint().await;
         let restore = job.storage.restore(&completed.path).await.unwrap();
         for subtask in 0..SUBTASKS {
-            let mut read = restore.task(OPERATOR, subtask, SUBTASKS).unwrap().read().await.unwrap();
-            while let Some(piece) = read.next().await {
-                black_box(piece.unwrap());
-            }
+            job::read(restore.task(OPERATOR, subtask, SUBTASKS).unwrap()).await;
         }
     });
 }

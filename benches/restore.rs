@@ -11,7 +11,6 @@
 #[path = "support/job.rs"]
 mod job;
 
-use std::hint::black_box;
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,11 +31,7 @@ async fn open(job: &Job, path: &FlinkPath) -> Restore {
 async fn read(restore: &Restore) -> u64 {
     let mut bytes = 0;
     for subtask in 0..SUBTASKS {
-        let task = restore.task(OPERATOR, subtask, SUBTASKS).unwrap();
-        let mut pieces = task.read().await.unwrap();
-        while let Some(piece) = pieces.next().await {
-            bytes += black_box(piece.unwrap()).bytes.len() as u64;
-        }
+        bytes += job::read(restore.task(OPERATOR, subtask, SUBTASKS).unwrap()).await as u64;
     }
     bytes
 }

@@ -82,16 +82,8 @@ async fn packed() -> (Cost, Cost) {
     let written = clock.stop();
     let clock = Clock::start(&store);
     let restore = job.storage.restore(&completed.path).await.unwrap();
-    let tasks = futures::stream::iter(0..SUBTASKS).map(|subtask| {
-        let task = restore.task(OPERATOR, subtask, SUBTASKS).unwrap();
-        async move {
-            let (mut read, mut length) = (task.read().await.unwrap(), 0);
-            while let Some(piece) = read.next().await {
-                length += piece.unwrap().bytes.len();
-            }
-            length
-        }
-    });
+    let tasks =
+        futures::stream::iter(0..SUBTASKS).map(|subtask| job::read(restore.task(OPERATOR, subtask, SUBTASKS).unwrap()));
     let read: usize = tasks.buffer_unordered(IN_FLIGHT).fold(0, |sum, length| async move { sum + length }).await;
     assert_eq!(read, CHUNKS * CHUNK_BYTES);
     (written, clock.stop())

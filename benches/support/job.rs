@@ -1,5 +1,6 @@
 //! A job whose subtasks hold named segments, of which each checkpoint writes a share anew and names the others again.
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use drystone::coordinator::{Completed, Coordinator};
 use drystone::handle::{IncrementalHandle, JavaString, KeyedHandle, LocalPathHandle, StreamHandle, SubtaskState};
 use drystone::id::{CheckpointId, JobId, KeyGroupRange, OperatorId, Scope, Subtask};
 use drystone::protocol::{Acknowledgement, OperatorSpec, Reuse, SealedSize, Trigger};
+use drystone::read::TaskRestore;
 use drystone::storage::Storage;
 use drystone::store::{FlinkPath, Stores};
 use drystone::worker::{Durable, Worker};
@@ -47,6 +49,16 @@ pub struct Packing {
     pub segments: usize,
     pub segment_bytes: usize,
     pub file_bytes_max: u64,
+}
+
+/// Reads a task's state from end to end: its length in bytes.
+#[allow(dead_code, reason = "only some benches read")]
+pub async fn read(task: TaskRestore) -> usize {
+    let (mut pieces, mut bytes) = (task.read().await.unwrap(), 0);
+    while let Some(piece) = pieces.next().await {
+        bytes += black_box(piece.unwrap()).bytes.len();
+    }
+    bytes
 }
 
 impl Job {

@@ -55,24 +55,12 @@ impl Location {
         if self.disk().is_some() || part_bytes == 0 || own.length < (part_bytes as u64).saturating_mul(2) {
             return self.create_own(chunks).await;
         }
-        match self.upload_in_parts(chunks.clone(), part_bytes).await {
+        match Upload::new(self.clone(), part_bytes).complete_with(chunks.clone()).await {
             Err(error) if error.kind() == ErrorKind::Unsupported => self.create_own(chunks).await,
             // The end of an upload that is asked for again, since its answer was lost, is refused.
             Err(_) if own.is_at(self).await => Ok(()),
             done => done,
         }
-    }
-
-    async fn upload_in_parts(&self, chunks: Vec<Bytes>, part_bytes: usize) -> Result<()> {
-        let mut upload = Upload::new(self.clone(), part_bytes);
-        for chunk in chunks {
-            if let Err(error) = upload.write(chunk).await {
-                // The first error says more than one of the clean-up.
-                let _ = upload.abort().await;
-                return Err(error);
-            }
-        }
-        upload.complete().await
     }
 
     /// A look beforehand, for what the store can't promise.

@@ -116,6 +116,18 @@ impl Upload {
         done
     }
 
+    /// Adds the last bytes and [completes](Self::complete); aborted where that fails, too.
+    pub async fn complete_with(mut self, chunks: Vec<Bytes>) -> Result<()> {
+        for chunk in chunks {
+            if let Err(error) = self.write(chunk).await {
+                // The first error says more than one of the clean-up.
+                let _ = self.abort().await;
+                return Err(error);
+            }
+        }
+        self.complete().await
+    }
+
     /// Gives up, and removes what was sent.
     pub async fn abort(self) -> Result<()> {
         let Some(mut started) = self.started else { return Ok(()) };

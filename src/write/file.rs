@@ -182,16 +182,7 @@ impl OpenFile {
                 self.location.create_own_in_parts(self.chunks, part_bytes).await?;
                 self.held.spares().give_back(written);
             }
-            Some(Stream { mut upload, .. }) => {
-                for chunk in self.chunks {
-                    if let Err(error) = upload.write(chunk).await {
-                        // The first error says more than one of the clean-up.
-                        let _ = upload.abort().await;
-                        return Err(error);
-                    }
-                }
-                upload.complete().await?;
-            }
+            Some(Stream { upload, .. }) => upload.complete_with(self.chunks).await?,
         }
         let path = self.location.name().clone();
         let text = JavaString::new(&path.to_string());

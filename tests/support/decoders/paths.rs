@@ -10,7 +10,7 @@ use super::is_invalid;
 pub fn path(input: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(input) else { return false };
     let (text, relative) = text.split_once('\n').unwrap_or((text, ""));
-    match FlinkPath::parse_argument(text, Path::new("/work/here")) {
+    match FlinkPath::parse_argument(text, Path::new("/srv/here")) {
         Ok(path) => comes_back(&path),
         Err(error) => is_invalid(&error),
     }

@@ -258,7 +258,7 @@ pub fn paths() -> Vec<Vec<u8>> {
 
 pub fn rebases() -> Vec<Vec<u8>> {
     [
-        "file:/data/flink=/work/data\ns3://b=memory:/b\nfile:/data/flink/job/chk-3/f",
+        "file:/data/flink=/srv/data\ns3://b=memory:/b\nfile:/data/flink/job/chk-3/f",
         "/a=/b\n/a/b=/c\n/a/b/d",
         "/day=1=/x\n/x=/\n/day=1/f",
         "/a=/b\n/b=/a\n/a/f",
