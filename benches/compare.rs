@@ -24,13 +24,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use drystone::store::Stores;
-use futures::StreamExt;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectStoreExt, path::Path as Key};
 use serde_json::Value;
 
-use job::{Job, OPERATOR, Packing};
+use job::{Job, Packing};
 
 /// Subtasks and threads of every case.
 const SUBTASKS: usize = 64;
@@ -216,7 +215,7 @@ fn evict(directory: &Path) {
     }
 }
 
-/// From the metadata on, as many tasks at once as there are threads.
+/// From the metadata on, all tasks together.
 fn restore(case: &Case, directory: &Path) -> f64 {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build().unwrap();
     let segments = SUBTASKS * case.segments;
@@ -227,12 +226,7 @@ fn restore(case: &Case, directory: &Path) -> f64 {
         evict(directory);
         let started = Instant::now();
         let restore = job.storage.restore(&completed.path).await.unwrap();
-        let tasks = futures::stream::iter(0..SUBTASKS as u32).map(|subtask| {
-            let task = restore.task(OPERATOR, subtask, SUBTASKS as u32).unwrap();
-            let read = tokio::spawn(job::read(task));
-            async move { read.await.unwrap() }
-        });
-        let read: usize = tasks.buffer_unordered(THREADS).fold(0, |sum, length| async move { sum + length }).await;
+        let read = job::read_all(&restore).await;
         assert_eq!(read, checkpoint_bytes(case));
         segments as f64 / started.elapsed().as_secs_f64()
     })

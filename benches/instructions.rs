@@ -202,7 +202,7 @@ fn restore(count: usize) {
         let (_, completed) = job.checkpoint().await;
         let restore = job.storage.restore(&completed.path).await.unwrap();
         for subtask in 0..SUBTASKS {
-            job::read(restore.task(OPERATOR, subtask, SUBTASKS).unwrap()).await;
+            job::read_one(&restore.task(OPERATOR, subtask, SUBTASKS).unwrap()).await;
         }
     });
 }

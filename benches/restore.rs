@@ -31,7 +31,7 @@ async fn open(job: &Job, path: &FlinkPath) -> Restore {
 async fn read(restore: &Restore) -> u64 {
     let mut bytes = 0;
     for subtask in 0..SUBTASKS {
-        bytes += job::read(restore.task(OPERATOR, subtask, SUBTASKS).unwrap()).await as u64;
+        bytes += job::read_one(&restore.task(OPERATOR, subtask, SUBTASKS).unwrap()).await as u64;
     }
     bytes
 }

@@ -261,3 +261,18 @@ async fn a_local_disk_is_read_in_shorter_pieces() {
     assert_eq!(lengths(here, ReadLimits { range_bytes_max: 5 << 17, ..limits }).await, [5 << 17; 8]);
     assert_eq!(lengths(elsewhere, limits).await, [5 << 18; 4]);
 }
+
+/// A read more costs less there than the copy of what lies between.
+#[tokio::test]
+async fn a_local_disk_is_not_read_over_long_gaps() {
+    let disk = tempfile::tempdir().unwrap();
+    let file =
+        Stores::new().locate(&FlinkPath::parse(&format!("file:{}/file", disk.path().display())).unwrap()).unwrap();
+    file.create(vec![vec![7; 1 << 20].into()]).await.unwrap();
+    let wanted = [want(0, 0, 4096), want(0, 20_000, 4096), want(0, 200_000, 4096)];
+    let reads: Vec<_> = fetches(Arc::new(vec![file]), &wanted, &ReadLimits::default()).collect().await;
+    assert_eq!(reads.iter().map(|read| read.fetch.range.clone()).collect::<Vec<_>>(), [0..24_096, 200_000..204_096]);
+    let (elsewhere, _) = files(&[1 << 20]).await;
+    let reads: Vec<_> = fetches(elsewhere, &wanted, &ReadLimits::default()).collect().await;
+    assert_eq!(reads.len(), 1);
+}

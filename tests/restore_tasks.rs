@@ -15,7 +15,8 @@ use drystone::ErrorKind;
 use drystone::handle::{DistributionMode, Operator, OperatorSubtasks, Part, StreamHandle};
 use drystone::id::OperatorId;
 use drystone::read::{
-    Content, Finished, KeyedRestore, KeyedState, ReadLimits, Restore, Restored, State, TaskRestore, open_handle,
+    Content, Finished, KeyedRestore, KeyedState, ReadLimits, Restore, Restored, State, TaskRead, TaskRestore,
+    open_handle,
 };
 use drystone::store::{FlinkPath, Stores};
 use futures::TryStreamExt;
@@ -464,4 +465,34 @@ async fn a_single_stream_can_be_read_alone() {
         assert!(bytes.concat() == all.bytes(number));
     }
     assert_eq!(task.open(task.streams().len()).await.err().unwrap().kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn tasks_read_together_get_what_each_gets_alone() {
+    let (stores, paths) = checkpoints();
+    for path in paths {
+        let restore = Restore::open(&stores, &path, limits()).await.unwrap();
+        let at = |operator| parallelisms(operator).map(move |parallelism| (operator.id, parallelism));
+        for (operator, parallelism) in restore.operators().iter().flat_map(at) {
+            let task = |index| restore.task(operator, index, parallelism).ok();
+            // Channel state can't be rescaled.
+            let Some(tasks) = (0..parallelism).map(task).collect::<Option<Vec<_>>>() else { continue };
+            let mut read = TaskRead::together(&tasks).await.unwrap();
+            let mut found: BTreeMap<_, Vec<u8>> = BTreeMap::new();
+            while let Some(piece) = read.next().await {
+                let piece = piece.unwrap();
+                found.entry((piece.task, piece.stream, piece.key_group)).or_default().extend(&piece.bytes);
+            }
+            found.retain(|_, bytes| !bytes.is_empty());
+            for (task, restore) in tasks.iter().enumerate() {
+                for (stream, parts) in restore.read_all().await.unwrap().streams.iter().enumerate() {
+                    for part in parts {
+                        let there = found.remove(&(task, stream, part.key_group)).unwrap();
+                        assert!(there == part.bytes, "task {task}, stream {stream} of {path}");
+                    }
+                }
+            }
+            assert!(found.is_empty(), "{:?} of {path}", found.keys());
+        }
+    }
 }

@@ -18,7 +18,7 @@ use futures::StreamExt;
 use object_store::{ObjectStoreExt, path::Path};
 use tokio::time::Instant;
 
-use job::{Job, OPERATOR, Packing, SUBTASKS};
+use job::{Job, Packing};
 use s3_model::{Asked, S3, S3Model};
 
 const CHUNKS: usize = 2048;
@@ -71,7 +71,7 @@ async fn an_object_per_chunk() -> (Cost, Cost) {
     (written, clock.stop())
 }
 
-/// From the trigger to the end of the commit; then each task reads its state, from the metadata on.
+/// From the trigger to the end of the commit; then a worker reads the state of all tasks, from the metadata on.
 async fn packed() -> (Cost, Cost) {
     let store = S3Model::new(S3);
     let stores = Stores::new().with_store(&FlinkPath::parse("s3://bucket/").unwrap(), Arc::new(store.clone()));
@@ -82,9 +82,7 @@ async fn packed() -> (Cost, Cost) {
     let written = clock.stop();
     let clock = Clock::start(&store);
     let restore = job.storage.restore(&completed.path).await.unwrap();
-    let tasks =
-        futures::stream::iter(0..SUBTASKS).map(|subtask| job::read(restore.task(OPERATOR, subtask, SUBTASKS).unwrap()));
-    let read: usize = tasks.buffer_unordered(IN_FLIGHT).fold(0, |sum, length| async move { sum + length }).await;
+    let read = job::read_all(&restore).await;
     assert_eq!(read, CHUNKS * CHUNK_BYTES);
     (written, clock.stop())
 }

@@ -10,7 +10,7 @@ use drystone::coordinator::{Completed, Coordinator};
 use drystone::handle::{IncrementalHandle, JavaString, KeyedHandle, LocalPathHandle, StreamHandle, SubtaskState};
 use drystone::id::{CheckpointId, JobId, KeyGroupRange, OperatorId, Scope, Subtask};
 use drystone::protocol::{Acknowledgement, OperatorSpec, Reuse, SealedSize, Trigger};
-use drystone::read::TaskRestore;
+use drystone::read::{Restore, TaskRead, TaskRestore};
 use drystone::storage::Storage;
 use drystone::store::{FlinkPath, Stores};
 use drystone::worker::{Durable, Worker};
@@ -51,10 +51,21 @@ pub struct Packing {
     pub file_bytes_max: u64,
 }
 
-/// Reads a task's state from end to end: its length in bytes.
+/// Reads the state of all tasks from end to end, as one worker: its length in bytes.
 #[allow(dead_code, reason = "only some benches read")]
-pub async fn read(task: TaskRestore) -> usize {
-    let (mut pieces, mut bytes) = (task.read().await.unwrap(), 0);
+pub async fn read_all(restore: &Restore) -> usize {
+    let task = |subtask| restore.task(OPERATOR, subtask, SUBTASKS).unwrap();
+    read(TaskRead::together(&(0..SUBTASKS).map(task).collect::<Vec<_>>()).await.unwrap()).await
+}
+
+/// Reads one task's state from end to end: its length in bytes.
+#[allow(dead_code, reason = "only some benches read")]
+pub async fn read_one(task: &TaskRestore) -> usize {
+    read(task.read().await.unwrap()).await
+}
+
+async fn read(mut pieces: TaskRead) -> usize {
+    let mut bytes = 0;
     while let Some(piece) = pieces.next().await {
         bytes += black_box(piece.unwrap()).bytes.len();
     }

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::Waiter;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{KeyGroupRange, OperatorId};
 use crate::read::{self, Checkpoint, RestoreCounts, Restored, RestoredPiece};
 
@@ -94,6 +94,18 @@ pub struct TaskRead {
 }
 
 impl TaskRead {
+    /// As [`read::TaskRead::together`].
+    ///
+    /// # Errors
+    /// The same; `Invalid` for no task at all.
+    pub fn together(tasks: &[TaskRestore]) -> Result<Self> {
+        let Some(waiter) = tasks.first().map(|task| task.waiter.clone()) else {
+            return Err(Error::new(ErrorKind::Invalid, "no task to read"));
+        };
+        let tasks: Vec<_> = tasks.iter().map(|task| task.inner.clone()).collect();
+        Ok(Self { inner: waiter.wait(read::TaskRead::together(&tasks))??, waiter })
+    }
+
     /// As [`read::TaskRead::counts`].
     pub fn counts(&self) -> RestoreCounts {
         self.inner.counts()

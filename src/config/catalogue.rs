@@ -189,7 +189,8 @@ catalogue! {
         SPACE_FLOOR "drystone.space.floor" SIZE, None, Storage:
             "Up to so many bytes of files that the latest checkpoint names, nothing is written anew for space; unset, as \
              many as one file may hold.";
-        READ_MEMORY "drystone.read.memory" SIZE_NOT_ZERO, Some("64mb"), Storage: "Memory for reads that are under way.";
+        READ_MEMORY "drystone.read.memory" SIZE_NOT_ZERO, Some("64mb"), Storage:
+            "Memory for reads that are under way, of all tasks of a restore; each has one read beside it.";
         READ_CONCURRENCY "drystone.read.concurrency" FROM_1, Some("32"), Storage: "Reads that are under way at once.";
         METADATA_VERSION "drystone.metadata-version" Kind::Int { min: 4, max: 6 }, Some("4"), Storage:
             "The version of the metadata that is written; 4 is read by Flink 1.20 and later.";

@@ -15,28 +15,31 @@ pub(super) struct Lengths(BTreeMap<usize, u64>);
 
 impl Lengths {
     /// Looks at the files where reading would be too late: a length that is only claimed may be too much to plan for,
-    /// of no bytes none would be read, and some handles don't say it.
-    pub(super) async fn of(task: &TaskRestore, numbers: &[StreamNumber]) -> Result<Self> {
+    /// of no bytes none would be read, and some handles don't say it. `files` has the numbers that each task's files have
+    /// among all.
+    pub(super) async fn of(tasks: &[(&TaskRestore, Vec<StreamNumber>)], files: &[Vec<usize>]) -> Result<Self> {
         let mut seen = BTreeSet::new();
         let mut look = Vec::new();
-        for &number in numbers {
-            let state = &task.source.streams[number].state;
-            let Content::File(wanted) = &state.content else { continue };
-            let is_plain = (1..=task.limits.range_bytes_max).contains(&wanted.length) && state.unmeasured().is_none();
-            if !is_plain && seen.insert(wanted.file) {
-                look.push((wanted.file, number));
+        for ((task, numbers), files) in tasks.iter().zip(files) {
+            for &number in numbers {
+                let state = &task.source.streams[number].state;
+                let Content::File(wanted) = &state.content else { continue };
+                let is_short = (1..=task.limits.range_bytes_max).contains(&wanted.length);
+                let is_plain = is_short && state.unmeasured().is_none();
+                if !is_plain && seen.insert(files[wanted.file]) {
+                    // Futures with a name, not closures over references: else a caller's task couldn't be spawned.
+                    look.push(length_of(&task.source, wanted.file, number, files[wanted.file]));
+                }
             }
         }
-        // Futures with a name, not closures over references: else a caller's task couldn't be spawned.
-        let look: Vec<_> = look.into_iter().map(|(file, number)| length_of(&task.source, file, number)).collect();
-        let look = stream::iter(look);
-        Ok(Self(look.buffered(task.limits.requests_max.max(1)).try_collect().await?))
+        let most = tasks.first().map_or(1, |(task, _)| task.limits.requests_max.max(1));
+        Ok(Self(stream::iter(look).buffered(most).try_collect().await?))
     }
 
     /// The length of a stream, which its file can hold as far as the file was looked at.
-    pub(super) fn size_of(&self, state: &StateStream) -> Result<u64> {
+    pub(super) fn size_of(&self, state: &StateStream, files: &[usize]) -> Result<u64> {
         let Content::File(wanted) = &state.content else { return Ok(state.content.size()) };
-        let Some(&file_bytes) = self.0.get(&wanted.file) else { return Ok(wanted.length) };
+        let Some(&file_bytes) = self.0.get(&files[wanted.file]) else { return Ok(wanted.length) };
         if state.unmeasured().is_some() {
             return Ok(file_bytes);
         }
@@ -54,7 +57,7 @@ impl Lengths {
     }
 }
 
-async fn length_of(source: &Source, file: usize, number: StreamNumber) -> Result<(usize, u64)> {
+async fn length_of(source: &Source, file: usize, number: StreamNumber, among_all: usize) -> Result<(usize, u64)> {
     let size = source.files[file].location.size().await.map_err(|e| e.context(source.describe(number)))?;
-    Ok((file, size))
+    Ok((among_all, size))
 }

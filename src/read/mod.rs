@@ -3,14 +3,15 @@
 //! `checkpoint` loads the metadata, `state` says which byte ranges of which files its streams are, `plan` turns ranges
 //! into few reads, `fetch` carries them out within a memory bound, `stream` reads a single handle.
 //! `restore` is for the tasks of a new run: `select` picks the handles that one of them needs (`task`), `part` the bytes
-//! of each, `task_read` reads them all with one plan, after `lengths` has looked at files that need it, and `restored` is
-//! the outcome for those who want it whole.
+//! of each, `task_read` reads them all with one plan, which `opening` has the ranges of after `lengths` has looked at files
+//! that need it, and `restored` is the outcome for those who want it whole.
 //! Nothing here writes, and nothing here decides what lives.
 
 mod checkpoint;
 mod fetch;
 mod lengths;
 mod moved;
+mod opening;
 mod part;
 mod plan;
 mod restore;
@@ -23,7 +24,7 @@ mod task_read;
 mod totals;
 
 pub use checkpoint::{Checkpoint, METADATA_BYTES_MAX};
-pub use fetch::{Fetched, Fetches, fetches};
+pub use fetch::{Fetched, Fetches, ReadMemory, fetches, fetches_within};
 pub use moved::suggest_rebase;
 pub use part::{KeyGroupOffsets, StreamPart, Take};
 pub use plan::{Fetch, Piece, ReadLimits, Wanted, plan};

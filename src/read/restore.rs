@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use super::select::Selection;
 use super::task::TaskRestore;
-use super::{Checkpoint, ReadLimits};
+use super::{Checkpoint, ReadLimits, ReadMemory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Operator;
 use crate::id::{KeyGroupRange, OperatorId, Subtask};
 use crate::store::{FlinkPath, Stores};
 
 /// A checkpoint or savepoint to restore from. Cheap to clone.
+///
+/// Clones and tasks share the memory that the limits give to reads; beside it each may always have one read under way.
+/// Tasks of one process are best read [together](super::TaskRead::together): where they wrote side by side, their segments
+/// lie among each other.
 ///
 /// Asked for a task, it picks the handles that the task needs; no request is made for that, and none for any other
 /// task's state. The parallelism may be another than that of the checkpoint:
@@ -27,6 +31,8 @@ pub struct Restore {
     stores: Stores,
     checkpoint: Arc<Checkpoint>,
     limits: ReadLimits,
+    /// Of all tasks.
+    memory: ReadMemory,
 }
 
 impl Restore {
@@ -41,7 +47,7 @@ impl Restore {
 
     /// Of a checkpoint that is loaded.
     pub fn of(stores: Stores, checkpoint: Arc<Checkpoint>, limits: ReadLimits) -> Self {
-        Self { stores, checkpoint, limits }
+        Self { stores, checkpoint, memory: ReadMemory::of(&limits), limits }
     }
 
     /// The checkpoint.
@@ -82,7 +88,7 @@ impl Restore {
         selection.keyed()?;
         selection.operator_state(subtask)?;
         selection.channels(subtask)?;
-        Ok(selection.task(Some(subtask), self.checkpoint.clone(), self.limits))
+        Ok(selection.task(Some(subtask), self.checkpoint.clone(), self.limits, self.memory.clone()))
     }
 
     /// What holds any of these key groups of the operator; no operator state and no channel state.
@@ -98,7 +104,7 @@ impl Restore {
         }
         let mut selection = Selection::new(&self.stores, &self.checkpoint, found, range);
         selection.keyed()?;
-        Ok(selection.task(None, self.checkpoint.clone(), self.limits))
+        Ok(selection.task(None, self.checkpoint.clone(), self.limits, self.memory.clone()))
     }
 
     fn operator(&self, operator: OperatorId) -> Result<&Operator> {

@@ -9,7 +9,7 @@ use super::task::{
     ChannelRestore, Finished, KeyedRestore, KeyedState, OperatorRestore, Partition, Source, StateRestore, StreamNumber,
     TaskRestore, TaskStream,
 };
-use super::{Checkpoint, ReadLimits};
+use super::{Checkpoint, ReadLimits, ReadMemory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{
     ChangelogFilesHandle, ChannelHandle, DistributionMode, IncrementalHandle, JavaString, KeyGroupsHandle, KeyedHandle,
@@ -74,7 +74,13 @@ impl<'a> Selection<'a> {
         }
     }
 
-    pub(super) fn task(self, subtask: Option<Subtask>, checkpoint: Arc<Checkpoint>, limits: ReadLimits) -> TaskRestore {
+    pub(super) fn task(
+        self,
+        subtask: Option<Subtask>,
+        checkpoint: Arc<Checkpoint>,
+        limits: ReadLimits,
+        memory: ReadMemory,
+    ) -> TaskRestore {
         let finished = match &self.operator.subtasks {
             OperatorSubtasks::FullyFinished => Finished::Operator,
             OperatorSubtasks::Reported(entries) => {
@@ -96,6 +102,7 @@ impl<'a> Selection<'a> {
             output_channels: self.output_channels,
             source: Source { checkpoint, files: Arc::new(self.resolver.files), streams: Arc::new(self.streams) },
             limits,
+            memory,
         }
     }
 

@@ -6,7 +6,7 @@ use super::part::Take;
 use super::restored::{Restored, gather};
 use super::state::{Content, StateFile, StateStream};
 use super::task_read::TaskRead;
-use super::{Checkpoint, ReadLimits};
+use super::{Checkpoint, ReadLimits, ReadMemory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{
     ChangelogMemoryHandle, ChannelHandle, DistributionMode, IncrementalHandle, JavaString, KeyGroupsHandle, Place,
@@ -44,6 +44,7 @@ pub struct TaskRestore {
     pub output_channels: Vec<ChannelRestore>,
     pub(super) source: Source,
     pub(super) limits: ReadLimits,
+    pub(super) memory: ReadMemory,
 }
 
 /// The streams that a task needs, and where they are. Cheap to clone.
@@ -221,7 +222,7 @@ impl TaskRestore {
     /// # Errors
     /// Those of the first file that isn't as its handle says; and `Damaged` for an inline handle with damaged bytes.
     pub async fn read(&self) -> Result<TaskRead> {
-        TaskRead::open(self, (0..self.streams().len()).collect()).await
+        TaskRead::together(std::slice::from_ref(self)).await
     }
 
     /// Reads one of the task's streams.
@@ -233,7 +234,7 @@ impl TaskRestore {
             let message = format!("no stream number {stream}: the task has {}", self.streams().len());
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        TaskRead::open(self, vec![stream]).await
+        TaskRead::open(&[(self, vec![stream])]).await
     }
 
     /// Reads all that the task needs into memory, however much that is.

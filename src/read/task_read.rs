@@ -1,4 +1,4 @@
-//! Reads what a task needs: one plan for all its streams, checked, piece by piece.
+//! Reads what a task needs, or several: one plan for all their streams, checked, piece by piece.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -7,21 +7,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
 
-use super::fetch::{Fetched, Fetches, fetches};
+use super::fetch::{Fetched, Fetches, ReadMemory, fetches_within};
 use super::lengths::Lengths;
-use super::part::{StreamPart, runs};
-use super::plan::Wanted;
-use super::state::Content;
+use super::opening::{Opening, files_of};
+use super::part::StreamPart;
 use super::stream::{check_crc, wrong_length};
 use super::task::{Source, StreamNumber, TaskRestore};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::checksum::{Crc32c, crc32c};
+use crate::format::checksum::Crc32c;
 use crate::id::SegmentId;
+use crate::store::Location;
 
-/// A segment of up to this many bytes is read whole, and checked, however little of it is needed.
-const CHECKED_WHOLE_BYTES_MAX: u64 = 1 << 20;
-
-/// A task's state as it is read.
+/// The state of a task, or of several, as it is read.
 ///
 /// The pieces of one stream come in order, those of several streams mixed, as they lie in the files. Reads go on side by
 /// side ahead of the caller, within [`memory_bytes_max`](super::ReadLimits::memory_bytes_max) and, of each checked stream,
@@ -34,7 +31,10 @@ const CHECKED_WHOLE_BYTES_MAX: u64 = 1 << 20;
 /// Dropping it ends the reads.
 pub struct TaskRead {
     fetches: Fetches,
-    source: Source,
+    /// Of each task.
+    sources: Vec<Source>,
+    /// Of all tasks.
+    files: Arc<Vec<Location>>,
     streams: Vec<Reading>,
     /// By the number of a wanted range: the stream that it belongs to.
     owners: Vec<usize>,
@@ -48,7 +48,9 @@ pub struct TaskRead {
 /// Some bytes of one of a task's streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoredPiece {
-    /// The stream, by its number.
+    /// The task, by its place among those that are read together; 0 where it is one.
+    pub task: usize,
+    /// The stream, by its number in its task.
     pub stream: StreamNumber,
     /// The key group that they belong to; `None` for the head before all key groups, and for streams without any.
     pub key_group: Option<u32>,
@@ -75,7 +77,8 @@ pub struct RestoreCounts {
 }
 
 /// A stream that is being read.
-struct Reading {
+pub(super) struct Reading {
+    task: usize,
     number: StreamNumber,
     /// What is delivered.
     parts: VecDeque<StreamPart>,
@@ -90,60 +93,43 @@ struct Reading {
 }
 
 impl TaskRead {
-    pub(super) async fn open(task: &TaskRestore, numbers: Vec<StreamNumber>) -> Result<Self> {
-        let lengths = Lengths::of(task, &numbers).await?;
-        let (mut streams, mut wanted, mut owners) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut ready, mut counts) = (VecDeque::new(), RestoreCounts::default());
-        for number in numbers {
-            let stream = &task.source.streams[number];
-            let in_context = |error: Error| error.context(task.source.describe(number));
-            let size = lengths.size_of(&stream.state).map_err(in_context)?;
-            let parts = stream.take.parts(size).map_err(in_context)?;
-            if let Content::Inline(inline) = &stream.state.content {
-                check_crc(stream.state.id, crc32c(&inline.bytes)).map_err(in_context)?;
-            }
-            let needed: u64 = parts.iter().map(|part| part.range.end - part.range.start).sum();
-            let checked = match &stream.state.content {
-                Content::File(_) => size <= CHECKED_WHOLE_BYTES_MAX || needed >= size.div_ceil(2),
-                _ => true,
-            };
-            let id = stream.state.id.filter(|_| checked);
-            if id.is_none() {
-                counts.unverified_bytes += needed;
-            }
-            match &stream.state.content {
-                Content::File(file) if needed > 0 => {
-                    let all = [StreamPart { key_group: None, range: 0..size }];
-                    let ranges = runs(if id.is_some() { &all } else { &parts });
-                    for range in &ranges {
-                        let (offset, length) = (file.offset + range.start, range.end - range.start);
-                        wanted.push(Wanted { file: file.file, offset, length });
-                        owners.push(streams.len());
-                    }
-                    streams.push(Reading {
-                        number,
-                        parts: parts.into(),
-                        ranges: ranges.into(),
-                        crc: id.map(|id| (Crc32c::new(), id)),
-                        whole: stream.state.whole.then_some(size),
-                        held: None,
-                    });
-                }
-                Content::Inline(inline) => ready.extend(pieces_of(number, &parts, &inline.bytes)),
-                _ => ready.extend(pieces_of(number, &[], &Bytes::new())),
+    /// Reads what all of these tasks need, by one plan: of what they share, and of files in which their state lies among
+    /// each other's, every byte is read once. A worker that restores several tasks is to read them so.
+    ///
+    /// Their memory is that of the first.
+    ///
+    /// # Errors
+    /// As for [`TaskRestore::read`].
+    pub async fn together(tasks: &[TaskRestore]) -> Result<Self> {
+        let tasks: Vec<_> = tasks.iter().map(|task| (task, (0..task.streams().len()).collect())).collect();
+        Self::open(&tasks).await
+    }
+
+    pub(super) async fn open(tasks: &[(&TaskRestore, Vec<StreamNumber>)]) -> Result<Self> {
+        let (locations, numbers) = files_of(tasks);
+        let lengths = Lengths::of(tasks, &numbers).await?;
+        let mut plan = Opening::default();
+        for (task, (restore, streams)) in tasks.iter().enumerate() {
+            for &number in streams {
+                let stream = &restore.source.streams[number];
+                let size = lengths.size_of(&stream.state, &numbers[task]);
+                let added = size.and_then(|size| plan.add(task, number, stream, size, &numbers[task]));
+                added.map_err(|error| error.context(restore.source.describe(number)))?;
             }
         }
-        let locations = Arc::new(task.source.files.iter().map(|file| file.location.clone()).collect());
-        let fetches = fetches(locations, &wanted, &task.limits);
+        let limits = tasks.first().map(|(task, _)| task.limits).unwrap_or_default();
+        let memory = tasks.first().map_or_else(|| ReadMemory::of(&limits), |(task, _)| task.memory.with_spare());
+        let files = Arc::new(locations);
         Ok(Self {
-            fetches,
-            source: task.source.clone(),
-            streams,
-            owners,
-            ready,
+            fetches: fetches_within(files.clone(), &plan.wanted, &limits, &memory),
+            sources: tasks.iter().map(|(task, _)| task.source.clone()).collect(),
+            files,
+            streams: plan.streams,
+            owners: plan.owners,
+            ready: plan.ready,
             failing: None,
             has_failed: false,
-            counts,
+            counts: plan.counts,
         })
     }
 
@@ -166,7 +152,7 @@ impl TaskRead {
             if let Some(failing) = &self.failing {
                 // Kept until there is an answer, so that a call that is cancelled doesn't lose the error.
                 let is_damaged = matches!(&failing.result, Err(error) if error.kind() == ErrorKind::Damaged);
-                let file = self.source.files[failing.fetch.file].location.clone();
+                let file = self.files[failing.fetch.file].clone();
                 let file_bytes = if is_damaged { file.size().await.ok() } else { None };
                 self.has_failed = true;
                 return self.failing.take().map(|failing| Err(self.failed(failing, file_bytes)));
@@ -202,7 +188,7 @@ impl TaskRead {
         for (number, piece) in fetched.fetch.pieces.iter().enumerate() {
             let stream = &mut self.streams[self.owners[piece.wanted]];
             let taken = stream.take(fetched.piece(bytes, number), file_bytes, piece.last, &mut self.ready);
-            taken.map_err(|error| error.context(self.source.describe(stream.number)))?;
+            taken.map_err(|error| error.context(self.sources[stream.task].describe(stream.number)))?;
         }
         Ok(())
     }
@@ -213,7 +199,10 @@ impl TaskRead {
         let start = failing.fetch.range.start;
         let is_cut = |size| pieces.iter().find(|piece| start + piece.within.end as u64 > size);
         let context = match file_bytes.and_then(is_cut).or(pieces.first()) {
-            Some(piece) => self.source.describe(self.streams[self.owners[piece.wanted]].number),
+            Some(piece) => {
+                let stream = &self.streams[self.owners[piece.wanted]];
+                self.sources[stream.task].describe(stream.number)
+            }
             None => String::new(),
         };
         match failing.result {
@@ -224,6 +213,17 @@ impl TaskRead {
 }
 
 impl Reading {
+    pub(super) fn new(
+        (task, number): (usize, StreamNumber),
+        parts: Vec<StreamPart>,
+        ranges: Vec<Range<u64>>,
+        id: Option<SegmentId>,
+        whole: Option<u64>,
+    ) -> Self {
+        let crc = id.map(|id| (Crc32c::new(), id));
+        Self { task, number, parts: parts.into(), ranges: ranges.into(), crc, whole, held: None }
+    }
+
     /// Takes the next bytes of the stream, and hands out what is needed of them.
     fn take(&mut self, bytes: Bytes, file_bytes: u64, ends: bool, ready: &mut VecDeque<RestoredPiece>) -> Result<()> {
         if let Some(size) = self.whole.filter(|&size| size != file_bytes) {
@@ -269,6 +269,7 @@ impl Reading {
             false => bytes.slice(within),
         };
         let piece = |(key_group, offset, within)| RestoredPiece {
+            task: self.task,
             stream: self.number,
             key_group,
             offset,
@@ -277,22 +278,4 @@ impl Reading {
         };
         found.into_iter().map(piece).collect()
     }
-}
-
-/// The parts of a stream whose bytes are all here.
-fn pieces_of(stream: StreamNumber, parts: &[StreamPart], bytes: &Bytes) -> Vec<RestoredPiece> {
-    let cut = |part: &StreamPart| bytes.slice(part.range.start as usize..part.range.end as usize);
-    let piece = |part: &StreamPart| RestoredPiece {
-        stream,
-        key_group: part.key_group,
-        offset: part.range.start,
-        bytes: cut(part),
-        last: false,
-    };
-    let mut pieces: Vec<_> = parts.iter().map(piece).collect();
-    match pieces.last_mut() {
-        Some(piece) => piece.last = true,
-        None => pieces.push(RestoredPiece { stream, key_group: None, offset: 0, bytes: Bytes::new(), last: true }),
-    }
-    pieces
 }

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use drystone::id::CheckpointId;
-use drystone::read::Restore;
-use drystone::store::FlinkPath;
-use tokio::task::JoinSet;
+use drystone::read::{RestoredPiece, TaskRead, TaskRestore};
 
 use super::figures::ReadBack;
 use super::run::{Plan, Retained};
@@ -36,84 +34,84 @@ pub async fn read_back(
     Ok(found)
 }
 
-/// Has every subtask restore its state, `threads` at a time: the bytes read, and what was wrong with which chunk.
+/// Restores the state of all subtasks at once, as a worker does: the bytes read, and what was wrong with which chunk.
 async fn restore(
-    plan: &Arc<Plan>,
-    workload: &Arc<Workload>,
+    plan: &Plan,
+    workload: &Workload,
     checkpoint: &Retained,
     bar: &Bar,
 ) -> anyhow::Result<(u64, Vec<String>)> {
-    let restore = plan.storage.restore(&checkpoint.path).await?;
-    let (mut tasks, mut total, mut bad) = (JoinSet::new(), 0, Vec::new());
-    for subtask in 0..plan.operator.parallelism {
-        while tasks.len() >= plan.threads {
-            collect(&mut tasks, &mut total, &mut bad).await?;
-        }
-        let task = Task {
-            restore: restore.clone(),
-            path: checkpoint.path.clone(),
-            plan: plan.clone(),
-            workload: workload.clone(),
-            chunks: checkpoint.chunks.clone(),
-            subtask,
-        };
-        tasks.spawn(task.check());
-        bar.add(u64::from(plan.segments));
+    let (operator, path) = (&plan.operator, &checkpoint.path);
+    let restore = plan.storage.restore(path).await?;
+    let tasks = (0..operator.parallelism).map(|subtask| restore.task(operator.id, subtask, operator.parallelism));
+    let tasks: Vec<TaskRestore> = tasks.collect::<drystone::Result<_>>()?;
+    let mut bad = Vec::new();
+    let mut say = |subtask: usize, name: &str, problem: &str| {
+        bad.push(format!("{name} of subtask {subtask} of {path}: {problem}"));
+    };
+    let mut expected: Vec<Vec<Expected>> = Vec::new();
+    for (subtask, task) in tasks.iter().enumerate() {
+        let chunks = checkpoint.chunks[subtask].iter();
+        let mut missing: BTreeMap<String, &Chunk> = chunks.map(|chunk| (local_path(chunk.id), chunk)).collect();
+        let streams = task.streams().iter().map(|stream| {
+            let name = stream.place().local_path.as_ref().map(ToString::to_string).unwrap_or_default();
+            Expected { bytes: missing.remove(&name).map(|chunk| workload.bytes(chunk.id)), name, state: State::Unread }
+        });
+        expected.push(streams.collect());
+        missing.keys().for_each(|name| say(subtask, name, "missing"));
     }
-    while !tasks.is_empty() {
-        collect(&mut tasks, &mut total, &mut bad).await?;
+    let mut total = 0;
+    let read = async {
+        let mut read = TaskRead::together(&tasks).await?;
+        while let Some(piece) = read.next().await {
+            let piece = piece?;
+            total += piece.bytes.len() as u64;
+            bar.add(u64::from(piece.last));
+            expected[piece.task][piece.stream].take(&piece);
+        }
+        Ok::<(), drystone::Error>(())
+    };
+    let failed = read.await.err();
+    for (subtask, streams) in expected.iter().enumerate() {
+        for Expected { name, bytes, state } in streams {
+            match (bytes, state) {
+                (None, _) => say(subtask, name, "nobody wrote it"),
+                (_, State::Right) => {}
+                (_, State::Wrong) => say(subtask, name, "its bytes are others"),
+                (_, State::Unread) => say(subtask, name, "not read"),
+            }
+        }
+    }
+    // What was read before it is right all the same; it says the most of what is bad.
+    if let Some(error) = failed {
+        bad.insert(0, format!("{path}: {}", error.one_line()));
     }
     Ok((total, bad))
 }
 
-type Checked = anyhow::Result<(u64, Vec<String>)>;
-
-async fn collect(tasks: &mut JoinSet<Checked>, total: &mut u64, bad: &mut Vec<String>) -> anyhow::Result<()> {
-    if let Some(checked) = tasks.join_next().await {
-        let (bytes, found) = checked??;
-        *total += bytes;
-        bad.extend(found);
-    }
-    Ok(())
+/// What a stream is to hold.
+struct Expected<'a> {
+    name: String,
+    /// None where nobody wrote it.
+    bytes: Option<&'a [u8]>,
+    state: State,
 }
 
-/// One subtask's restore.
-struct Task {
-    restore: Restore,
-    path: FlinkPath,
-    plan: Arc<Plan>,
-    workload: Arc<Workload>,
-    chunks: Arc<Vec<Vec<Chunk>>>,
-    subtask: u32,
+enum State {
+    /// Or not to its end.
+    Unread,
+    Right,
+    Wrong,
 }
 
-impl Task {
-    async fn check(self) -> Checked {
-        let operator = &self.plan.operator;
-        let mut missing: BTreeMap<String, &Chunk> =
-            self.chunks[self.subtask as usize].iter().map(|chunk| (local_path(chunk.id), chunk)).collect();
-        let (mut bytes, mut bad) = (0, Vec::new());
-        let task = self.restore.task(operator.id, self.subtask, operator.parallelism)?;
-        let restored = match task.read_all().await {
-            Ok(restored) => restored,
-            // All of it is bad: nothing more can be said.
-            Err(error) => {
-                let each = missing.keys().map(|name| format!("{name} of {}: {}", self.path, error.one_line()));
-                return Ok((0, each.collect()));
-            }
-        };
-        for (number, stream) in task.streams().iter().enumerate() {
-            let name = stream.place().local_path.as_ref().map(ToString::to_string).unwrap_or_default();
-            let found = restored.bytes(number);
-            bytes += found.len() as u64;
-            let problem = match missing.remove(&name) {
-                None => "nobody wrote it",
-                Some(chunk) if self.workload.bytes(chunk.id) != found => "its bytes are others",
-                Some(_) => continue,
-            };
-            bad.push(format!("{name} of subtask {} of {}: {problem}", self.subtask, self.path));
+impl Expected<'_> {
+    fn take(&mut self, piece: &RestoredPiece) {
+        let (start, end) = (piece.offset as usize, piece.offset as usize + piece.bytes.len());
+        let Some(bytes) = self.bytes else { return };
+        if bytes.get(start..end) != Some(&piece.bytes[..]) || piece.last && end != bytes.len() {
+            self.state = State::Wrong;
+        } else if piece.last && !matches!(self.state, State::Wrong) {
+            self.state = State::Right;
         }
-        bad.extend(missing.keys().map(|name| format!("{name} of subtask {} of {}: missing", self.subtask, self.path)));
-        Ok((bytes, bad))
     }
 }
