@@ -215,7 +215,7 @@ fn evict(directory: &Path) {
     }
 }
 
-/// From the metadata on, all tasks together.
+/// From the metadata on, by as many groups of tasks at once as there are threads.
 fn restore(case: &Case, directory: &Path) -> f64 {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build().unwrap();
     let segments = SUBTASKS * case.segments;
@@ -226,7 +226,7 @@ fn restore(case: &Case, directory: &Path) -> f64 {
         evict(directory);
         let started = Instant::now();
         let restore = job.storage.restore(&completed.path).await.unwrap();
-        let read = job::read_all(&restore).await;
+        let read = job::read_all(&restore, THREADS as u32).await;
         assert_eq!(read, checkpoint_bytes(case));
         segments as f64 / started.elapsed().as_secs_f64()
     })

@@ -82,7 +82,7 @@ async fn packed() -> (Cost, Cost) {
     let written = clock.stop();
     let clock = Clock::start(&store);
     let restore = job.storage.restore(&completed.path).await.unwrap();
-    let read = job::read_all(&restore).await;
+    let read = job::read_all(&restore, 1).await;
     assert_eq!(read, CHUNKS * CHUNK_BYTES);
     (written, clock.stop())
 }

@@ -14,6 +14,7 @@ use drystone::read::{Restore, TaskRead, TaskRestore};
 use drystone::storage::Storage;
 use drystone::store::{FlinkPath, Stores};
 use drystone::worker::{Durable, Worker};
+use tokio::task::JoinSet;
 
 pub const OPERATOR: OperatorId = OperatorId([7; 16]);
 const JOB: JobId = JobId([1; 16]);
@@ -51,11 +52,16 @@ pub struct Packing {
     pub file_bytes_max: u64,
 }
 
-/// Reads the state of all tasks from end to end, as one worker: its length in bytes.
+/// Reads the state of all tasks from end to end, in so many groups side by side: its length in bytes.
 #[allow(dead_code, reason = "only some benches read")]
-pub async fn read_all(restore: &Restore) -> usize {
-    let task = |subtask| restore.task(OPERATOR, subtask, SUBTASKS).unwrap();
-    read(TaskRead::together(&(0..SUBTASKS).map(task).collect::<Vec<_>>()).await.unwrap()).await
+pub async fn read_all(restore: &Restore, groups: u32) -> usize {
+    let mut readers = JoinSet::new();
+    for group in 0..groups {
+        let subtasks = group * SUBTASKS / groups..(group + 1) * SUBTASKS / groups;
+        let tasks: Vec<_> = subtasks.map(|index| restore.task(OPERATOR, index, SUBTASKS).unwrap()).collect();
+        readers.spawn(async move { read(TaskRead::together(&tasks).await.unwrap()).await });
+    }
+    readers.join_all().await.into_iter().sum()
 }
 
 /// Reads one task's state from end to end: its length in bytes.
