@@ -8,6 +8,7 @@ pub mod format;
 pub mod handle;
 pub mod id;
 pub mod inspect;
+pub mod jobs;
 pub mod ledger;
 pub mod metrics;
 pub mod protocol;

@@ -6,6 +6,7 @@ use crate::config::{Config, Settings, StorageKind};
 use crate::coordinator::{Coordinator, CoordinatorSettings, FencingSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
+use crate::jobs::{self, Latest};
 use crate::ledger::{LedgerSettings, SpacePolicy};
 use crate::protocol::OperatorSpec;
 use crate::read::{ReadLimits, Restore};
@@ -101,7 +102,29 @@ impl Storage {
         Coordinator::recover(self.stores.clone(), directory, operators, settings, self.tokens.clone()).await
     }
 
-    /// Loads a checkpoint, to read state from it.
+    /// Finds the newest complete checkpoint in a job's directory, and says which ones it has passed over. Where there is none,
+    /// and none was passed over, the job never completed one.
+    ///
+    /// # Errors
+    /// As for [`jobs::latest`]; `NotFound`: the job has no directory.
+    pub async fn latest(&self, job: JobId) -> Result<Latest> {
+        jobs::latest(&self.stores, self.job_directory(job)?.root().real(), &self.read_limits()).await
+    }
+
+    /// Loads the newest complete checkpoint of a job. Those that would be newer and are broken are passed over with a
+    /// warning; [`latest`](Self::latest) returns them.
+    ///
+    /// # Errors
+    /// As for [`latest`](Self::latest) and [`restore`](Self::restore); `NotFound`: there is none.
+    pub async fn restore_latest(&self, job: JobId) -> Result<Restore> {
+        let latest = self.latest(job).await?;
+        match latest.found {
+            Some(found) => self.restore(&found.path).await,
+            None => Err(latest.none_found(self.job_directory(job)?.root().real())),
+        }
+    }
+
+    /// Loads a checkpoint, by its directory or its `_metadata`, to read state from it.
     ///
     /// # Errors
     /// As for [`Restore::open`].
@@ -181,6 +204,7 @@ impl Storage {
             delete_retries: settings.delete_retries,
             write: WriteSettings { inline_bytes_max: 0, ..self.write_settings() },
             read: self.read_limits(),
+            latest_file: settings.latest_file,
         }
     }
 }

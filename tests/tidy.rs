@@ -23,14 +23,14 @@ const MODULES: &[(&str, &[&str], bool)] = &[
     (
         "coordinator",
         &[
-            "config", "error", "format", "handle", "id", "ledger", "metrics", "protocol", "read", "store", "sweep",
-            "sync", "write",
+            "config", "error", "format", "handle", "id", "jobs", "ledger", "metrics", "protocol", "read", "store",
+            "sweep", "sync", "write",
         ],
         true,
     ),
     (
         "storage",
-        &["config", "coordinator", "error", "id", "ledger", "protocol", "read", "store", "worker", "write"],
+        &["config", "coordinator", "error", "id", "jobs", "ledger", "protocol", "read", "store", "worker", "write"],
         true,
     ),
     (
@@ -41,6 +41,7 @@ const MODULES: &[(&str, &[&str], bool)] = &[
             "error",
             "handle",
             "id",
+            "jobs",
             "protocol",
             "read",
             "storage",
@@ -51,7 +52,9 @@ const MODULES: &[(&str, &[&str], bool)] = &[
         ],
         true,
     ),
+    ("jobs", &["error", "format", "id", "read", "store", "sync", "verify"], true),
     ("sweep", &["error", "format", "id", "read", "store"], true),
+    ("dispose", &["error", "format", "id", "jobs", "read", "store", "sweep"], true),
     ("verify", &["error", "format", "handle", "id", "read", "store"], true),
     ("repack", &["error", "format", "handle", "id", "read", "store", "sync", "verify", "write"], true),
     ("inspect", &["error", "format", "handle", "id", "read", "store", "write"], true),

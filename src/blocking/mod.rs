@@ -50,6 +50,7 @@ pub use worker::{SegmentWriter, Snapshot, Ticket, Worker};
 use crate::config::{Config, Settings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
+use crate::jobs::Latest;
 use crate::protocol::OperatorSpec;
 use crate::store::{FlinkPath, ObjectStore, Stores};
 use crate::sync::Mutex;
@@ -116,6 +117,22 @@ impl Storage {
     pub fn coordinator(&self, job: JobId, operators: Vec<OperatorSpec>) -> Result<Coordinator> {
         let inner = self.waiter.wait(self.inner.coordinator(job, operators))??;
         Ok(Coordinator { inner, waiter: self.waiter.clone() })
+    }
+
+    /// As [`storage::Storage::latest`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn latest(&self, job: JobId) -> Result<Latest> {
+        self.waiter.wait(self.inner.latest(job))?
+    }
+
+    /// As [`storage::Storage::restore_latest`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn restore_latest(&self, job: JobId) -> Result<Restore> {
+        Ok(Restore { inner: self.waiter.wait(self.inner.restore_latest(job))??, waiter: self.waiter.clone() })
     }
 
     /// As [`storage::Storage::restore`].

@@ -200,6 +200,9 @@ catalogue! {
         FENCING_PROOF_ROUNDS "drystone.fencing.proof-rounds" FROM_0, Some("4"), Storage:
             "Rounds of 16 writers at once by which a coordinator tries out, when it starts, whether the store lets one of \
              them create a file; not on local disks.";
+        LATEST_FILE "drystone.latest-file" BOOL, Some("false"), Storage:
+            "Is the path of the latest checkpoint written to _drystone/latest in the job's directory, for other tools? One \
+             request more for each checkpoint, which nothing waits for.";
     }
 }
 

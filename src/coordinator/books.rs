@@ -33,6 +33,8 @@ pub(super) struct Books {
     pub(super) left: BTreeMap<Arc<str>, CheckpointId>,
     /// Discarded checkpoints whose metadata may be there still, and what it names with it.
     pub(super) discarding: BTreeSet<CheckpointId>,
+    /// The checkpoint that other tools were told of.
+    pub(super) hinted: Option<CheckpointId>,
     /// Background rewrites under way: they write files that nothing names yet.
     pub(super) rewrites: u32,
     /// Calls that are about to end the job, and to keep nothing.
@@ -90,6 +92,7 @@ impl Books {
             moves: BTreeMap::new(),
             left: BTreeMap::new(),
             discarding: BTreeSet::new(),
+            hinted: None,
             rewrites: 0,
             ends: 0,
             unresolved: BTreeMap::new(),

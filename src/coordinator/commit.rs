@@ -124,6 +124,7 @@ impl Coordinator {
             }),
         };
         self.shared.reaper.put_back_failed();
+        self.hint();
         self.perform(effects);
         // A newer one is durable: what was in doubt can be decided.
         if let Err(error) = self.resolve_before(checkpoint).await {
@@ -198,6 +199,7 @@ impl Coordinator {
             Some(_) => books.committed(checkpoint),
             None => Ok(Vec::new()),
         })?;
+        self.hint();
         self.perform(effects);
         Ok(())
     }

@@ -5,11 +5,11 @@
 //! `design/0006-fencing.md` has the argument.
 
 use super::FencingSettings;
-use super::inheritance::Inheritance;
 use crate::config::Fencing;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{LogEntry, Step};
 use crate::id::{CheckpointId, FileToken};
+use crate::jobs::{Inheritance, log as entries};
 use crate::store::{CreateOnly, JobDirectory, Location, names};
 use crate::sync::OnceLock;
 use crate::write::Tokens;
@@ -19,8 +19,6 @@ const ATTEMPTS_MAX: u32 = 32;
 /// So often a request is made again whose outcome is unknown.
 const TRIES_MAX: u32 = 5;
 const WAIT_MIN: std::time::Duration = std::time::Duration::from_millis(50);
-/// An entry names a few checkpoints.
-const ENTRY_BYTES_MAX: u64 = 1 << 20;
 
 const ENDED: &str = "the job has ended, and nothing is left of it";
 
@@ -64,7 +62,7 @@ impl Fence {
         epoch_before: impl Fn() -> F,
     ) -> Result<Option<(Self, Inheritance)>> {
         let log = directory.fence();
-        let mut last = last(log).await?;
+        let mut last = entries::last(log).await?;
         if !is_possible(log, settings, tokens, last.is_some()).await? {
             return Ok(None);
         }
@@ -80,7 +78,7 @@ impl Fence {
             let claim = inheritance.claim(epoch, coordinator);
             if let Placed::Here = place(log, position, &claim).await? {
                 // One that came late may have filled a gap among entries that are no more.
-                match self::last(log).await? {
+                match entries::last(log).await? {
                     Some((newest, _)) if newest > position => {}
                     _ => {
                         let next = position + 1;
@@ -92,7 +90,7 @@ impl Fence {
                     }
                 }
             }
-            last = self::last(log).await?;
+            last = entries::last(log).await?;
         }
         let message = format!("{}: other coordinators claim the job at the same time, again and again", log.name());
         Err(Error::new(ErrorKind::Conflict, message))
@@ -230,29 +228,6 @@ fn is_last(directory: &Location, what: &str, number: u64) -> Error {
     Error::new(ErrorKind::Damaged, message)
 }
 
-/// The newest entry, with its position.
-async fn last(log: &Location) -> Result<Option<(u64, LogEntry)>> {
-    for _ in 0..ATTEMPTS_MAX {
-        let files = log.list_dir().await?.files;
-        let positions = files.iter().filter_map(|file| names::parse_log_entry(file.path.file_name()?));
-        let Some(newest) = positions.max() else { return Ok(None) };
-        match read(log, newest).await {
-            Ok(entry) => return Ok(Some((newest, entry))),
-            // Replaced by the next one meanwhile.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let message = format!("{}: its newest entry is never there", log.name());
-    Err(Error::new(ErrorKind::Store, message))
-}
-
-async fn read(log: &Location, position: u64) -> Result<LogEntry> {
-    let file = log.join(&names::log_entry(position))?;
-    let bytes = file.read_all(ENTRY_BYTES_MAX).await?;
-    LogEntry::from_bytes(&bytes).map_err(|e| e.in_file(file.name()))
-}
-
 /// Writes an entry, and finds out what came of it.
 async fn place(log: &Location, position: u64, entry: &LogEntry) -> Result<Placed> {
     let invalid = |e| Error::new(ErrorKind::Invalid, format!("an entry of {}: {e}", log.name()));
@@ -265,7 +240,7 @@ async fn place(log: &Location, position: u64, entry: &LogEntry) -> Result<Placed
             Ok(()) => return Ok(Placed::Here),
             Err(error) => error,
         };
-        match read(log, position).await {
+        match entries::read(log, position).await {
             Ok(there) if there == *entry => return Ok(Placed::Here),
             Ok(there) => return Ok(Placed::Taken(there)),
             Err(look) if look.kind() == ErrorKind::Damaged => return Err(look),

@@ -1,18 +1,15 @@
 //! Makes sure that the files a commit will name are there, whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::{self, StreamExt, TryStreamExt};
-
+use super::Shared;
 use super::books::NewFile;
-use super::{Shared, parents};
 use crate::error::{Error, ErrorKind, Result};
+use crate::jobs::lengths;
 use crate::store::FlinkPath;
 
-/// Up to so many files of one directory are asked for one by one; of more the directory is listed.
-const ASKED_MAX: u64 = 4;
 /// Between two looks for a file that isn't there yet.
 const WAIT_MIN: Duration = Duration::from_millis(10);
 const WAIT_MAX: Duration = Duration::from_secs(1);
@@ -35,7 +32,13 @@ impl Shared {
         let deadline = tokio::time::Instant::now() + timeout;
         let mut wait = WAIT_MIN;
         loop {
-            let failed = match self.lengths(missing.keys().cloned().collect()).await {
+            let failed = match lengths(
+                &self.stores,
+                &missing.keys().cloned().collect(),
+                self.settings.read.requests_max,
+            )
+            .await
+            {
                 Ok(there) => {
                     for (path, bytes) in there {
                         if let Some(text) = missing.remove(&path) {
@@ -63,33 +66,6 @@ impl Shared {
             tokio::time::sleep_until(deadline.min(tokio::time::Instant::now() + wait)).await;
             wait = (wait * 2).min(WAIT_MAX);
         }
-    }
-
-    /// The lengths of those files that are there.
-    async fn lengths(&self, wanted: BTreeSet<FlinkPath>) -> Result<BTreeMap<FlinkPath, u64>> {
-        let mut found = BTreeMap::new();
-        let mut single = Vec::new();
-        for (directory, count) in parents(wanted.iter().cloned()) {
-            if count <= ASKED_MAX {
-                single.extend(wanted.iter().filter(|path| path.parent().as_ref() == Some(&directory)).cloned());
-                continue;
-            }
-            for file in self.stores.locate(&directory)?.list_dir().await?.files {
-                if wanted.contains(&file.path) {
-                    found.insert(file.path, file.size);
-                }
-            }
-        }
-        let asked = stream::iter(single).map(|path| async move {
-            match self.stores.locate(&path)?.size().await {
-                Ok(size) => Ok(Some((path, size))),
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(error),
-            }
-        });
-        let asked: Vec<_> = asked.buffer_unordered(self.settings.read.requests_max.max(1)).try_collect().await?;
-        found.extend(asked.into_iter().flatten());
-        Ok(found)
     }
 }
 

@@ -50,6 +50,8 @@ impl Shared {
     /// As [`remove_leftovers`](Coordinator::remove_leftovers), for a job whose checkpoints are all gone; then its empty
     /// directories, too. Where somebody else has a checkpoint, what that names isn't known, and all stays.
     pub(super) async fn clear(&self) -> Result<()> {
+        // Maybe an earlier coordinator was set to write it.
+        self.directory.latest()?.delete().await?;
         match (self.remove_dead().await, &self.fence) {
             (Err(error), _) if error.kind() == ErrorKind::Conflict => {
                 tracing::warn!(error = error.one_line(), "the job's leftovers stay");

@@ -9,7 +9,7 @@ mod books;
 mod commit;
 mod fence;
 mod files;
-mod inheritance;
+mod hint;
 mod leftovers;
 mod reaper;
 mod recover;
@@ -60,6 +60,9 @@ pub struct CoordinatorSettings {
     pub read: ReadLimits,
     /// How it is kept apart from other coordinators of the job.
     pub fencing: FencingSettings,
+    /// Is the latest checkpoint's path written to a small file, for other tools? One PUT for each commit, which nothing waits
+    /// for; see [`JobDirectory::latest`].
+    pub latest_file: bool,
 }
 
 /// How coordinators of one job are kept apart.
@@ -389,6 +392,13 @@ impl Coordinator {
             self.shared.reaper.submit_delete(&self.shared, entry);
         }
         Ok(())
+    }
+
+    /// Has the reaper tell other tools of the latest checkpoint, before what it has replaced goes.
+    fn hint(&self) {
+        if self.shared.settings.latest_file {
+            self.shared.reaper.submit_hint(&self.shared);
+        }
     }
 
     /// Has the reaper carry effects out.

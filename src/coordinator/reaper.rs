@@ -36,6 +36,8 @@ pub(super) enum Job {
     Delete(Vec<Location>),
     /// What was written for aborted checkpoints, by the names of the files.
     Clean(Vec<CheckpointId>),
+    /// No delete: the file that names the latest checkpoint is written, before those that it replaced go.
+    Hint,
 }
 
 impl Job {
@@ -96,6 +98,11 @@ impl Reaper {
     /// A file that is of no use any more, as [`submit`](Self::submit).
     pub(super) fn submit_delete(&self, shared: &Arc<Shared>, file: Location) {
         self.enqueue(shared, vec![Job::Delete(vec![file])]);
+    }
+
+    /// Other tools are to be told of the latest checkpoint, as [`submit`](Self::submit).
+    pub(super) fn submit_hint(&self, shared: &Arc<Shared>) {
+        self.enqueue(shared, vec![Job::Hint]);
     }
 
     /// Has what has failed tried again with what is submitted next, unless there is enough to do.
@@ -179,6 +186,10 @@ impl Reaper {
                 }
             },
             Job::Delete(files) => self.delete_files(shared, files).await,
+            Job::Hint => {
+                shared.write_hint().await;
+                None
+            }
             Job::Clean(checkpoints) => match self.clean(shared, &checkpoints).await {
                 Ok(failed) => failed,
                 Err(error) => Some((Job::Clean(checkpoints), error)),

@@ -63,6 +63,21 @@ impl Location {
         }
     }
 
+    /// Puts these bytes in the place of whatever the file holds, if it is there. Durable on return; a reader sees the one or
+    /// the other, whole. For what no truth hangs on: of several writers the last one counts.
+    ///
+    /// # Errors
+    ///
+    /// `Store`: either may be there.
+    ///
+    /// Cancel safety: the same; a local disk may keep a [partial](Self::list_partials).
+    pub async fn replace(&self, bytes: Bytes) -> Result<()> {
+        let key = self.object_key()?;
+        self.create_parent().await?;
+        let put = self.objects().put(key, PutPayload::from(bytes)).await;
+        put.map(drop).map_err(|e| self.failed("replacing", e))
+    }
+
     /// A look beforehand, for what the store can't promise.
     pub(super) async fn refuse_existing(&self) -> Result<()> {
         if self.exists().await? {

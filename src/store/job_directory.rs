@@ -58,6 +58,11 @@ impl JobDirectory {
         &self.fence
     }
 
+    /// What says which checkpoint is the latest.
+    pub fn latest(&self) -> Result<Location> {
+        self.fence.join(names::LATEST)
+    }
+
     /// Does the path lie in one of the job's directories: a checkpoint's, `shared` or `taskowned`? What else is below the
     /// root isn't this job's, for several may share a checkpoint directory. By whole components: `/a/job_1` holds nothing
     /// of `/a/job_12`.

@@ -23,6 +23,9 @@ pub const TASK_OWNED: &str = "taskowned";
 /// The directory of the files that keep a job's coordinators apart.
 pub const FENCE: &str = "_drystone";
 
+/// The file that says which checkpoint is the latest, beside those.
+pub const LATEST: &str = "latest";
+
 const LOG_PREFIX: &str = "log-";
 
 /// The file of the fence log's entry at a position. In the order of names they are in the order of positions.
@@ -51,6 +54,10 @@ pub fn unfinished_marker(run: FileToken) -> String {
 pub fn parse_unfinished_marker(name: &str) -> Option<FileToken> {
     name.strip_prefix(UNFINISHED)?.parse().ok()
 }
+
+/// The file that holds the metadata of a checkpoint while it is disposed of: what is to be deleted, whenever that is cut
+/// off.
+pub const DISPOSING: &str = "_drystone-disposing";
 
 const UNFINISHED: &str = "_drystone-unfinished-";
 

@@ -56,6 +56,17 @@ impl Audit {
         Ok(())
     }
 
+    /// Checks that files are there and as long as they must be, by lengths that somebody has asked for: of each file in the
+    /// order of `state.files`, `None` where there is none.
+    pub(crate) fn by_lengths(&mut self, checkpoint: &Checkpoint, state: &State, lengths: &[Option<u64>]) {
+        let streams = streams_by_file(state);
+        for (number, length) in lengths.iter().enumerate() {
+            let look = length.map_or(Look::Missing, |length| Look::There { length, footer: None });
+            self.file(state, number, streams.get(&number).map_or(&[], Vec::as_slice), &look);
+        }
+        self.trailer_sizes(checkpoint, state);
+    }
+
     /// Checks what a look at a file has shown against the streams in it.
     pub(super) fn file(&mut self, state: &State, number: usize, streams: &[&StateStream], look: &Look) {
         let name = state.files[number].location.real();

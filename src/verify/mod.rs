@@ -134,7 +134,7 @@ pub async fn verify(
 }
 
 /// Checks the metadata, and says what it names; nothing where it is damaged.
-async fn open(stores: &Stores, path: &FlinkPath) -> Result<(Audit, Option<(Checkpoint, State)>)> {
+pub(crate) async fn open(stores: &Stores, path: &FlinkPath) -> Result<(Audit, Option<(Checkpoint, State)>)> {
     let (directory, bytes) = Checkpoint::read(stores, path).await?;
     let metadata = directory.join(names::METADATA)?;
     let mut audit = Audit::new(directory.real(), metadata.real());

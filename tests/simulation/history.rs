@@ -30,6 +30,8 @@ pub struct Setup {
     pub proof_rounds: u32,
     /// Is everything released at the end?
     pub disposes: bool,
+    /// Are other tools told of the latest checkpoint?
+    pub latest_file: bool,
 }
 
 /// How a snapshot is taken, and how its end is told.
@@ -184,7 +186,7 @@ fn setup(random: &mut Random) -> Setup {
     let rough = Weather { before: 20, after: 20, late: 10, broken: 5, flipped: 5, slow_ms_max: 1_000, ..calm };
     let stormy =
         Weather { before: 80, after: 80, late: 40, broken: 20, flipped: 20, late_ms_max: 90_000, slow_ms_max: 10_000 };
-    Setup {
+    let setup = Setup {
         retained: 1 + random.below(3) as usize,
         across: random.one_in(2),
         amplification_max: pick(random, &[None, Some(1.3), Some(2.0)]),
@@ -206,7 +208,10 @@ fn setup(random: &mut Random) -> Setup {
         weather: pick(random, &[calm, rough, rough, stormy]),
         proof_rounds: u32::from(random.one_in(10)),
         disposes: random.one_in(2),
-    }
+        latest_file: false,
+    };
+    // Without another number, so that seeds that have been named make the histories that they made.
+    Setup { latest_file: setup.workers == 2, ..setup }
 }
 
 fn how(random: &mut Random) -> How {

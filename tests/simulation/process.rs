@@ -90,6 +90,7 @@ fn settings(setup: &Setup) -> CoordinatorSettings {
         delete_retries: setup.delete_retries,
         write: WriteSettings { inline_bytes_max: 0, ..write_settings(setup) },
         read: ReadLimits::default(),
+        latest_file: setup.latest_file,
     }
 }
 

@@ -58,6 +58,7 @@ pub fn settings() -> CoordinatorSettings {
         write: WriteSettings::default(),
         read: ReadLimits::default(),
         fencing: FencingSettings { proof_rounds: 0, ..FencingSettings::default() },
+        latest_file: false,
     }
 }
 

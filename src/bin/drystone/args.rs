@@ -32,6 +32,10 @@ pub enum Command {
     Copy(CopyArguments),
     /// Says what nothing names any more in a job's directory, and why, and with --delete deletes it.
     Sweep(SweepArguments),
+    /// Lists the jobs, checkpoints and savepoints in a directory: how old, how large, and whether they are complete.
+    List(ListArguments),
+    /// Prints the path of a job's newest complete checkpoint. Exits with 1 if there is none.
+    Latest(LatestArguments),
     /// Lists every option, or checks a file of them.
     Config(ConfigArguments),
     /// Shows what packing does: simulated subtasks write checkpoints, as one object per chunk and packed, and restore them.
@@ -55,10 +59,20 @@ pub struct Common {
     pub read_requests: u16,
 }
 
+/// For what works on a checkpoint.
+#[derive(Args)]
+pub struct OrLatest {
+    /// The path is a job's directory: takes its newest complete checkpoint. Broken ones are passed over, and named.
+    #[arg(long)]
+    pub latest: bool,
+}
+
 #[derive(Args)]
 pub struct InspectArguments {
     /// A checkpoint's or savepoint's directory, its _metadata file, or a job's directory.
     pub path: String,
+    #[command(flatten)]
+    pub or_latest: OrLatest,
     #[command(flatten)]
     pub common: Common,
     /// Reads every stream, and gives its SHA-256 and length (with --json).
@@ -87,6 +101,8 @@ pub struct InspectArguments {
 pub struct VerifyArguments {
     /// A checkpoint's or savepoint's directory, or its _metadata file; with --deep also a job's directory.
     pub path: String,
+    #[command(flatten)]
+    pub or_latest: OrLatest,
     /// Checks every checkpoint of a job's directory at once: reads every byte of every file that any of them names, each
     /// once, and accounts for it.
     #[arg(long)]
@@ -120,6 +136,25 @@ pub struct SweepArguments {
 }
 
 #[derive(Args)]
+pub struct ListArguments {
+    /// A directory of jobs, a job's directory, one of savepoints, or a checkpoint's.
+    pub path: String,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Args)]
+pub struct LatestArguments {
+    /// A job's directory: the one that holds chk-N.
+    pub path: String,
+    /// The path is a directory of jobs: takes, of the newest complete checkpoints of all its jobs, the one written last.
+    #[arg(long)]
+    pub across_jobs: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Args)]
 pub struct RepackArguments {
     #[command(flatten)]
     pub transfer: TransferArguments,
@@ -137,6 +172,8 @@ pub struct CopyArguments {
 pub struct TransferArguments {
     /// A checkpoint's or savepoint's directory, or its _metadata file.
     pub source: String,
+    #[command(flatten)]
+    pub or_latest: OrLatest,
     /// The directory to write below; any store.
     pub destination: String,
     /// Removes what interrupted runs left at the destination first, not last: where there is no room for both. Only when

@@ -13,8 +13,9 @@ use futures::stream::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::args::{self, InspectArguments};
+use crate::args::InspectArguments;
 use crate::json::{ContentHash, Listing, hex};
+use crate::latest;
 use crate::output::{self, count, size};
 use crate::progress::Bar;
 use crate::transfer::settings;
@@ -26,7 +27,8 @@ const ROWS: usize = 10;
 const HASHED_AT_ONCE: usize = 4;
 
 pub async fn run(arguments: InspectArguments) -> anyhow::Result<ExitCode> {
-    let (stores, path) = (arguments.common.stores()?, args::path(&arguments.path)?);
+    let stores = arguments.common.stores()?;
+    let path = latest::resolve(&arguments.or_latest, &stores, &arguments.path, &arguments.common.limits()).await?;
     let inspection = match inspect(&stores, &path, &arguments.common.limits()).await {
         Ok(inspection) => inspection,
         Err(error) if error.kind() == ErrorKind::NotFound && !has_metadata(&stores, &path).await? => {

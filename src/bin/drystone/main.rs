@@ -7,6 +7,8 @@ mod args;
 mod config;
 mod inspect;
 mod json;
+mod latest;
+mod list;
 mod output;
 mod progress;
 mod signal;
@@ -115,6 +117,8 @@ async fn run(command: Command, site: Option<&Site>) -> anyhow::Result<ExitCode> 
         (Command::Repack(arguments), _) => transfer::repack(arguments).await,
         (Command::Copy(arguments), _) => transfer::copy(arguments).await,
         (Command::Sweep(arguments), _) => sweep::run(arguments).await,
+        (Command::List(arguments), _) => list::run(arguments).await,
+        (Command::Latest(arguments), _) => latest::run(arguments).await,
         (Command::Config(arguments), _) => config::run(arguments),
         (Command::Stress(arguments), Some(site)) => stress::run_stress(arguments, site).await,
         (Command::Stress(_), None) => anyhow::bail!("no directory to work in"),

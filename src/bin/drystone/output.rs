@@ -1,9 +1,11 @@
 //! Text for people: sizes, tables, and a writer that a closed pipe doesn't upset.
 
 use std::io::{ErrorKind, Write};
+use std::time::{Duration, SystemTime};
 
 use comfy_table::presets;
 use comfy_table::{Cell, CellAlignment, Table};
+use drystone::config::FlinkDuration;
 
 /// Writes to standard output. A reader that has gone away, like `head`, is no error.
 pub fn print(text: &str) -> anyhow::Result<()> {
@@ -37,6 +39,27 @@ pub fn size(bytes: u64) -> String {
 /// A number with its noun: `1 file`, `2 files`.
 pub fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// A time ago, in the two largest units at most.
+pub fn age(age: Duration) -> String {
+    let seconds = age.as_secs();
+    let rounded = match seconds {
+        0 => return "0 s".to_owned(),
+        1..3_600 => seconds,
+        3_600..172_800 => seconds - seconds % 60,
+        _ => seconds - seconds % 86_400,
+    };
+    match (rounded / 3_600, rounded / 60 % 60) {
+        (1..48, minutes @ 1..) => format!("{} h {minutes} min", rounded / 3_600),
+        (0, minutes @ 1..) if rounded % 60 != 0 => format!("{minutes} min"),
+        _ => FlinkDuration(Duration::from_secs(rounded)).to_string(),
+    }
+}
+
+/// A time for machines: seconds since 1970.
+pub fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// A plain table; columns whose name ends with `>` are aligned to the right.

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use drystone::config::FlinkDuration;
 use drystone::store::FlinkPath;
 use drystone::sweep::{DeadFile, Deleted, Found, Kind, Sum, Sweep, SweepSettings};
 use serde_json::{Value, json};
@@ -101,7 +100,7 @@ impl View<'_> {
             vec![
                 file.below.clone(),
                 file.bytes.map_or_else(|| "?".to_owned(), output::size),
-                age(self.age(file)),
+                output::age(self.age(file)),
                 file.reason.to_string(),
             ]
         };
@@ -193,20 +192,4 @@ fn as_sum(sum: Sum) -> Value {
 
 fn sum(sum: Sum) -> String {
     format!("{} of {}", output::count(sum.files, "file"), output::size(sum.bytes))
-}
-
-/// In the two largest units at most.
-fn age(age: Duration) -> String {
-    let seconds = age.as_secs();
-    let rounded = match seconds {
-        0 => return "0 s".to_owned(),
-        1..3_600 => seconds,
-        3_600..172_800 => seconds - seconds % 60,
-        _ => seconds - seconds % 86_400,
-    };
-    match (rounded / 3_600, rounded / 60 % 60) {
-        (1..48, minutes @ 1..) => format!("{} h {minutes} min", rounded / 3_600),
-        (0, minutes @ 1..) if rounded % 60 != 0 => format!("{minutes} min"),
-        _ => FlinkDuration(Duration::from_secs(rounded)).to_string(),
-    }
 }

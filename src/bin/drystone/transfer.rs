@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::args::{self, CopyArguments, Packing, RepackArguments, TransferArguments};
 use crate::inspect::{moved_hint, with_hint};
+use crate::latest;
 use crate::output;
 use crate::progress::Bar;
 
@@ -20,7 +21,8 @@ pub async fn repack(arguments: RepackArguments) -> anyhow::Result<ExitCode> {
     let write = settings(&arguments.packing)?;
     let RepackArguments { transfer, .. } = arguments;
     let (stores, options) = (transfer.common.stores()?, options(&transfer, write));
-    let (source, destination) = (args::path(&transfer.source)?, args::path(&transfer.destination)?);
+    let source = latest::resolve(&transfer.or_latest, &stores, &transfer.source, &options.read).await?;
+    let destination = args::path(&transfer.destination)?;
     let report = {
         let bar = Bar::new();
         let progress = |phase, done, total| bar.phase(phase, done, total);
@@ -32,7 +34,8 @@ pub async fn repack(arguments: RepackArguments) -> anyhow::Result<ExitCode> {
 pub async fn copy(arguments: CopyArguments) -> anyhow::Result<ExitCode> {
     let CopyArguments { transfer } = arguments;
     let (stores, options) = (transfer.common.stores()?, options(&transfer, WriteSettings::default()));
-    let (source, destination) = (args::path(&transfer.source)?, args::path(&transfer.destination)?);
+    let source = latest::resolve(&transfer.or_latest, &stores, &transfer.source, &options.read).await?;
+    let destination = args::path(&transfer.destination)?;
     let report = {
         let bar = Bar::new();
         let progress = |phase, done, total| bar.phase(phase, done, total);

@@ -8,7 +8,8 @@ use drystone::sweep::{Sum, Sweep, SweepSettings};
 use drystone::verify::{DeepVerification, FINDINGS_MAX, Finding, Gap, Verification, verify, verify_deep};
 use serde_json::{Value, json};
 
-use crate::args::{self, VerifyArguments};
+use crate::args::VerifyArguments;
+use crate::latest;
 use crate::output;
 use crate::progress::Bar;
 
@@ -16,8 +17,8 @@ use crate::progress::Bar;
 const FINDINGS_SHOWN: usize = 20;
 
 pub async fn run(arguments: VerifyArguments) -> anyhow::Result<ExitCode> {
-    let (stores, path) = (arguments.common.stores()?, args::path(&arguments.path)?);
-    let limits = arguments.common.limits();
+    let (stores, limits) = (arguments.common.stores()?, arguments.common.limits());
+    let path = latest::resolve(&arguments.or_latest, &stores, &arguments.path, &limits).await?;
     if arguments.deep {
         return run_deep(&stores, &path, &limits, arguments.common.json).await;
     }
