@@ -3,6 +3,7 @@
 pub mod blocking;
 pub mod config;
 pub mod coordinator;
+pub mod dispose;
 pub mod error;
 pub mod format;
 pub mod handle;

@@ -43,6 +43,17 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// As [`load_intact`](Self::load_intact), from metadata under another name in the checkpoint's directory.
+    pub(crate) async fn load_intact_as(stores: &Stores, directory: &FlinkPath, name: &str) -> Result<Self> {
+        let directory = stores.locate_real(directory).or_else(|_| stores.locate(directory))?;
+        let file = directory.join(name)?;
+        let bytes = file.read_all(METADATA_BYTES_MAX).await?;
+        let decoded = format::decode(bytes.clone()).map_err(|e| e.in_file(file.real()))?;
+        let checkpoint = Self { directory, bytes, decoded };
+        checkpoint.check()?;
+        Ok(checkpoint)
+    }
+
     fn check(&self) -> Result<()> {
         let damaged = |at: u64, problem: String| {
             let file = self.directory.join(names::METADATA)?;

@@ -81,7 +81,7 @@ impl Sweep {
             }
         }
         deleted.files.sort_by(|a, b| a.path.cmp(&b.path));
-        match remove_emptied(&root, &deleted.files).await {
+        match remove_emptied(&root, deleted.files.iter().map(|file| file.below.as_str())).await {
             Ok(directories) => deleted.directories = directories,
             Err(error) => deleted.stopped = deleted.stopped.or(Some(error)),
         }
@@ -124,12 +124,11 @@ async fn is_unchanged(place: &Location, file: &DeadFile) -> Result<bool> {
     Ok(now.is_none_or(|now| (Some(now.size), now.modified) == (file.bytes, file.modified)))
 }
 
-/// The directories of checkpoints, and those below `shared`.
-async fn remove_emptied(root: &Location, gone: &[DeadFile]) -> Result<u64> {
+/// The directories of checkpoints, and those below `shared`, from which files have gone, and that hold none now. Says how
+/// many went.
+pub(crate) async fn remove_emptied<'a>(root: &Location, gone: impl Iterator<Item = &'a str>) -> Result<u64> {
     let directories: BTreeSet<&str> = gone
-        .iter()
-        .filter_map(|file| {
-            let below = &file.below;
+        .filter_map(|below| {
             let (first, rest) = below.split_once('/')?;
             match first {
                 names::SHARED => {

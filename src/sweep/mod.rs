@@ -16,6 +16,9 @@ use std::time::{Duration, SystemTime};
 use crate::id::CheckpointId;
 use crate::store::FlinkPath;
 
+pub(crate) use delete::remove_emptied;
+pub(crate) use named::Named;
+
 pub use delete::Deleted;
 pub use look::Sweep;
 pub use rule::{Facts, Kind, Reason, Verdict, judge};

@@ -19,13 +19,15 @@ const BARRED_BYTES_MAX: u64 = 1 << 10;
 const READ_AT_ONCE_MAX: usize = 4;
 
 /// The names that were found so far. They only grow: what was ever seen named stays alive for this sweep.
-pub(super) struct Named {
+pub(crate) struct Named {
     stores: Stores,
     /// The job's directory.
     root: Location,
     /// Directories that aren't looked for in the root or beside it.
     named_by: Vec<Location>,
     requests_max: usize,
+    /// Metadata that doesn't count.
+    except: Option<FlinkPath>,
     /// What was read, by where it really lies.
     read: BTreeMap<FlinkPath, Listed>,
     /// Those of it that bar a checkpoint: it was never completed, and never will be.
@@ -33,7 +35,7 @@ pub(super) struct Named {
     /// What was there at the last look.
     there: BTreeMap<FlinkPath, Listed>,
     /// Files of the job that are named, relative to its directory, with one of the metadata files that name each.
-    pub(super) below: BTreeMap<String, FlinkPath>,
+    pub(crate) below: BTreeMap<String, FlinkPath>,
     /// Files elsewhere that are named, by their last component.
     pub(super) elsewhere: BTreeMap<String, FlinkPath>,
 }
@@ -47,19 +49,32 @@ struct Names {
 }
 
 impl Named {
-    pub(super) fn new(stores: &Stores, root: &Location, named_by: &[FlinkPath], requests_max: usize) -> Result<Self> {
+    pub(crate) fn new(stores: &Stores, root: &Location, named_by: &[FlinkPath], requests_max: usize) -> Result<Self> {
         let named_by: Result<Vec<_>> = named_by.iter().map(|path| stores.locate_real(path)).collect();
         Ok(Self {
             stores: stores.clone(),
             root: root.clone(),
             named_by: named_by?,
             requests_max: requests_max.max(1),
+            except: None,
             read: BTreeMap::new(),
             barred: BTreeSet::new(),
             there: BTreeMap::new(),
             below: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
         })
+    }
+
+    /// What this metadata file names doesn't count.
+    pub(crate) fn without(mut self, metadata: FlinkPath) -> Self {
+        self.except = Some(metadata);
+        self
+    }
+
+    /// When the youngest metadata of the job's own checkpoints was written, as of the last look.
+    pub(crate) fn youngest(&self) -> Option<std::time::SystemTime> {
+        let own = self.there.values().filter(|file| own_checkpoint(&self.root, &file.path).is_some());
+        own.map(|file| file.modified).max()
     }
 
     /// Looks which metadata there is, and reads what is new, until a look finds nothing new. `also` are metadata files at
@@ -71,7 +86,7 @@ impl Named {
     /// # Errors
     /// `Damaged`, and what else a read fails with: a metadata file can't be read, so what it names isn't known.
     /// `Conflict`: they change faster than they can be read.
-    pub(super) async fn refresh(&mut self, also: &[FlinkPath]) -> Result<()> {
+    pub(crate) async fn refresh(&mut self, also: &[FlinkPath]) -> Result<()> {
         for _ in 0..LOOKS_MAX {
             let there = self.list(also).await?;
             let is_new = |file: &&Listed| self.read.get(&file.path) != Some(file);
@@ -148,6 +163,9 @@ impl Named {
         }
         for metadata in also {
             files.insert(metadata.clone(), self.stores.locate_real(metadata)?);
+        }
+        if let Some(except) = &self.except {
+            files.remove(except);
         }
         let asked = files.into_iter().map(|(real, file)| async move {
             let listed = file.list_file().await?;

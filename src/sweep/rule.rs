@@ -144,6 +144,7 @@ impl fmt::Display for Author {
             Self::Flink => f.write_str("of stock Flink, by its name"),
             Self::Run => f.write_str("marks a run that was interrupted"),
             Self::Committer => f.write_str("to become a checkpoint's metadata"),
+            Self::Disposal => f.write_str("marks a disposal that was interrupted"),
         }
     }
 }

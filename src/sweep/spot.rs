@@ -35,6 +35,8 @@ pub enum Author {
     Run,
     /// Whoever writes metadata: the name is of such a file in the making.
     Committer,
+    /// Whoever disposes of a checkpoint: a copy of its metadata, while that lasts.
+    Disposal,
 }
 
 impl Spot {
@@ -91,6 +93,9 @@ fn in_checkpoint(is_top: bool, name: &str) -> Option<Author> {
     if is_top && names::parse_unfinished_marker(name).is_some() {
         return Some(Author::Run);
     }
+    if is_top && name == names::DISPOSING {
+        return Some(Author::Disposal);
+    }
     if is_top && (name == names::METADATA || names::is_flink_metadata_in_the_making(name)) {
         return Some(Author::Committer);
     }
@@ -128,6 +133,7 @@ mod tests {
             (format!("chk-4/shared/{UUID}-00000000000000ff"), exclusive(Author::Flink)),
             (format!("chk-4/_drystone-unfinished-{}", "00000000000000ff"), exclusive(Author::Run)),
             ("chk-4/_metadata#3".to_owned(), exclusive(Author::Committer)),
+            ("chk-4/_drystone-disposing".to_owned(), exclusive(Author::Disposal)),
             (format!("chk-4/._metadata.inprogress.{UUID}"), exclusive(Author::Committer)),
             (format!("shared/{UUID}"), Spot::Shared(Author::Flink)),
             (format!("shared/{OURS}"), Spot::Shared(ours())),

@@ -36,6 +36,8 @@ pub enum Command {
     List(ListArguments),
     /// Prints the path of a job's newest complete checkpoint. Exits with 1 if there is none.
     Latest(LatestArguments),
+    /// Says what only a savepoint, or a checkpoint of a job that is over, names, and with --delete deletes that and it.
+    Dispose(DisposeArguments),
     /// Lists every option, or checks a file of them.
     Config(ConfigArguments),
     /// Shows what packing does: simulated subtasks write checkpoints, as one object per chunk and packed, and restore them.
@@ -150,6 +152,34 @@ pub struct LatestArguments {
     /// The path is a directory of jobs: takes, of the newest complete checkpoints of all its jobs, the one written last.
     #[arg(long)]
     pub across_jobs: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Args)]
+pub struct DisposeArguments {
+    /// A savepoint's or checkpoint's directory, or its _metadata file.
+    pub path: String,
+    /// Deletes it. Without it nothing is changed.
+    #[arg(long)]
+    pub delete: bool,
+    /// Takes the job of a checkpoint for alive, and refuses, if its coordinator has written anything within this time: longer
+    /// than the time between two checkpoints.
+    #[arg(long, value_name = "DURATION", default_value = "1 d")]
+    pub grace: FlinkDuration,
+    /// The job is over, and no other has taken its checkpoints over: its signs of life don't count.
+    #[arg(long)]
+    pub abandoned: bool,
+    /// Deletes files in taskowned, too, which are otherwise left to the tasks.
+    #[arg(long)]
+    pub task_owned: bool,
+    /// A checkpoint, or a directory of jobs or of their checkpoints elsewhere, that may name the same files. Repeatable;
+    /// what lies beside this one is looked at anyway.
+    #[arg(long, value_name = "PATH")]
+    pub named_by: Vec<String>,
+    /// Lists every file, not only the first.
+    #[arg(long)]
+    pub all: bool,
     #[command(flatten)]
     pub common: Common,
 }

@@ -8,6 +8,7 @@ use drystone::store::{FlinkPath, Stores};
 use serde_json::{Value, json};
 
 use crate::args::{self, LatestArguments, OrLatest};
+use crate::inspect::moved_hint;
 use crate::output;
 
 pub async fn run(arguments: LatestArguments) -> anyhow::Result<ExitCode> {
@@ -34,6 +35,13 @@ pub async fn run(arguments: LatestArguments) -> anyhow::Result<ExitCode> {
     }
     if newest.is_none() {
         eprintln!("drystone: no complete checkpoint in {path}");
+        // Of a directory that was moved all are broken.
+        let broken = of_jobs.iter().find_map(|(_, latest)| latest.passed_over.first());
+        let hint = match broken {
+            Some(broken) => moved_hint(&stores, &broken.path, &limits).await,
+            None => None,
+        };
+        hint.iter().for_each(|hint| eprintln!("{hint}"));
         return Ok(ExitCode::from(crate::BAD));
     }
     Ok(ExitCode::SUCCESS)

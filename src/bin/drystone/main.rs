@@ -5,6 +5,7 @@
 
 mod args;
 mod config;
+mod dispose;
 mod inspect;
 mod json;
 mod latest;
@@ -61,6 +62,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
     };
     let writes = matches!(command, Command::Repack(_) | Command::Copy(_));
     let sweeps = matches!(&command, Command::Sweep(sweep) if sweep.delete);
+    let disposes = matches!(&command, Command::Dispose(dispose) if dispose.delete);
     let result = runtime.block_on(async {
         tokio::select! {
             biased;
@@ -83,6 +85,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
             let advice = match site {
                 Some(site) => clear(site),
                 None if sweeps => "what was deleted is dead, and the rest stays: run it again".into(),
+                None if disposes => "run it again, which deletes the rest".into(),
                 None if writes => "run the same command again, which removes or completes what was written".into(),
                 None => String::new(),
             };
@@ -117,6 +120,7 @@ async fn run(command: Command, site: Option<&Site>) -> anyhow::Result<ExitCode> 
         (Command::Repack(arguments), _) => transfer::repack(arguments).await,
         (Command::Copy(arguments), _) => transfer::copy(arguments).await,
         (Command::Sweep(arguments), _) => sweep::run(arguments).await,
+        (Command::Dispose(arguments), _) => dispose::run(arguments).await,
         (Command::List(arguments), _) => list::run(arguments).await,
         (Command::Latest(arguments), _) => latest::run(arguments).await,
         (Command::Config(arguments), _) => config::run(arguments),
