@@ -75,7 +75,7 @@ impl Latest {
 ///
 /// With a log of the job's coordinators it is the one that a coordinator which takes over goes on with, or the newest before
 /// that which is complete; what was given up doesn't count. Without a log (stock Flink's jobs, stores without
-/// conditional puts) it is the newest by epoch, then by number: [`newest`](super::newest). Then all metadata is read,
+/// conditional puts) it is the first by epoch and number that is complete: [`ranked`](super::ranked). Then all metadata is read,
 /// four files at once; with a log, as much as it takes. Savepoints don't count.
 ///
 /// # Errors
@@ -207,10 +207,10 @@ impl Search<'_> {
         });
         let glances: Vec<_> = glances.collect();
         let mut glances = stream::iter(glances).buffer_unordered(READ_AT_ONCE_MAX);
-        let (mut intact, mut broken, mut has_met_nothing) = (BTreeMap::new(), Vec::new(), false);
+        let (mut intact, mut broken, mut has_met_nothing) = (Vec::new(), Vec::new(), false);
         while let Some((id, glance)) = glances.try_next().await? {
             match glance {
-                Glance::There { figures: Some(Figures { epoch, .. }), broken: None } => drop(intact.insert(id, epoch)),
+                Glance::There { figures: Some(Figures { epoch, .. }), broken: None } => intact.push((id, epoch)),
                 Glance::There { broken: reason, .. } => broken.push((id, reason.unwrap_or_default())),
                 Glance::Barred(_) => {}
                 Glance::Gone => has_met_nothing = true,
@@ -218,12 +218,11 @@ impl Search<'_> {
         }
         drop(glances);
         self.has_met_nothing |= has_met_nothing;
-        while let Some(id) = choice::newest(intact.iter().map(|(&id, &epoch)| (id, epoch))) {
+        for id in choice::ranked(intact) {
             if let Some(found) = self.take(id).await? {
                 self.pass_over(broken.into_iter().filter(|(other, _)| *other > id))?;
                 return Ok(Some(found));
             }
-            intact.remove(&id);
         }
         self.pass_over(broken)?;
         Ok(None)

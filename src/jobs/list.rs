@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::glance::{Figures, Glance, State, glance};
 use super::hint::{HINT_BYTES_MAX, Hint};
-use super::survey::{Found, Place, Survey};
+use super::survey::{Place, Survey};
 use super::{Inheritance, Standing, choice, log};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CheckpointId, FileToken, JobId};
@@ -129,9 +129,13 @@ async fn group_of(stores: &Stores, root: &Location, survey: Survey, limits: &Rea
     };
     let hint = if survey.has_hint { hint(root).await? } else { None };
     let looks = Looks::new(stores, root, &survey, limits);
-    let asked: Vec<_> = survey.directories().map(|(name, found)| looks.entry(name, found)).collect();
-    let entries: Vec<Option<Entry>> =
-        stream::iter(asked).buffer_unordered(limits.requests_max.max(1)).try_collect().await?;
+    // One after another, since thousands that are yet to begin would take much room.
+    let names = survey.directories.keys().cloned().collect::<Vec<_>>();
+    let looked = stream::iter(names).map(|name| {
+        let looks = looks.clone();
+        async move { looks.entry(&name).await }
+    });
+    let entries: Vec<Option<Entry>> = looked.buffer_unordered(limits.requests_max.max(1)).try_collect().await?;
     let mut entries: Vec<Entry> = entries.into_iter().flatten().collect();
     entries.sort_by(|a, b| (a.number.is_none(), a.number, &a.path).cmp(&(b.number.is_none(), b.number, &b.path)));
 
@@ -142,17 +146,24 @@ async fn group_of(stores: &Stores, root: &Location, survey: Survey, limits: &Rea
     for entry in &mut entries {
         entry.standing = entry.number.and_then(|number| standings.get(&number).copied());
     }
-    let latest = latest_of(&entries);
+    let latest = if last.is_some() { latest_by_log(&entries) } else { latest_of_all(&entries) };
     Ok(Group { directory, job, entries, latest, epoch: last.map(|entry| entry.epoch), log_problem, hint })
 }
 
 /// As [`latest`](super::latest()) has it.
-fn latest_of(entries: &[Entry]) -> Option<usize> {
-    [Standing::Kept, Standing::Replaced].into_iter().find_map(|standing| {
-        let of_standing = entries.iter().filter(|e| e.state == State::Complete && e.standing == Some(standing));
-        let chosen = choice::newest(of_standing.filter_map(|e| Some((e.number?, e.figures.as_ref()?.epoch))))?;
-        entries.iter().position(|entry| entry.number == Some(chosen))
-    })
+fn latest_by_log(entries: &[Entry]) -> Option<usize> {
+    let of = |standing| entries.iter().rposition(|e| e.state == State::Complete && e.standing == Some(standing));
+    of(Standing::Kept).or_else(|| of(Standing::Replaced))
+}
+
+/// The same without a log.
+fn latest_of_all(entries: &[Entry]) -> Option<usize> {
+    let intact = entries.iter().filter_map(|entry| {
+        let (number, figures) = (entry.number?, entry.figures.as_ref()?);
+        (figures.checkpoint == number).then_some((number, figures.epoch))
+    });
+    choice::ranked(intact)
+        .find_map(|id| entries.iter().position(|entry| entry.number == Some(id) && entry.state == State::Complete))
 }
 
 /// None where there is none, or something else.
@@ -183,7 +194,8 @@ impl<'a> Looks<'a> {
     }
 
     /// None where it has gone meanwhile.
-    async fn entry(self: &Arc<Self>, name: &str, found: &Found) -> Result<Option<Entry>> {
+    async fn entry(self: &Arc<Self>, name: &str) -> Result<Option<Entry>> {
+        let Some(found) = self.survey.directories.get(name) else { return Ok(None) };
         let directory = self.root.join(name)?;
         let number = names::parse_checkpoint_directory(name);
         let mut entry = Entry {

@@ -14,7 +14,7 @@ mod list;
 pub(crate) mod log;
 mod survey;
 
-pub use choice::newest;
+pub use choice::ranked;
 pub use glance::{Figures, State};
 pub use hint::Hint;
 pub(crate) use inheritance::Inheritance;

@@ -1,6 +1,6 @@
 //! What lies in a directory of checkpoints, by one listing: which directories, which files, how long.
 
-use std::collections::{BTreeMap, btree_map};
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use futures::stream::TryStreamExt;
@@ -133,9 +133,5 @@ impl Survey {
                 found.bytes += file.size;
             }
         }
-    }
-
-    pub(super) fn directories(&self) -> btree_map::Iter<'_, String, Found> {
-        self.directories.iter()
     }
 }
