@@ -23,6 +23,7 @@ use crash_store::{Cut, Fate, Operation, Plan};
 use drystone::ErrorKind;
 use drystone::config::{MemorySize, Settings};
 use drystone::coordinator::JobEnd;
+use drystone::jobs::{self, Latest};
 use drystone::read::ReadLimits;
 use drystone::repack::{Options, repack};
 use drystone::store::FlinkPath;
@@ -238,7 +239,14 @@ fn run(
 async fn take_over(scenario: Scenario, place: &Place, believed: &Arc<Mutex<Believed>>) -> Result<(), String> {
     let said = |error: drystone::Error| error.one_line();
     let open = storage(place.stores(None), &place.root(), scenario.settings(), 3).map_err(said)?;
+    let (root, limits) = (open.job_directory(JOB).map_err(said)?.root().name().clone(), ReadLimits::default());
+    // Before anything is put right.
+    let latest = match jobs::latest(open.stores(), &root, &limits).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        latest => Some(latest.map_err(said)?),
+    };
     let mut job = Job::start(open, believed.clone()).await.map_err(said)?;
+    check_latest(latest, &job, believed)?;
     job.take_over().await?;
     if scenario == Repack {
         repack_again(&job, place).await?;
@@ -259,6 +267,23 @@ async fn take_over(scenario: Scenario, place: &Place, believed: &Arc<Mutex<Belie
     job.coordinator.dispose(JobEnd::Finished).await.map_err(said)?;
     let left = place.files(job.coordinator.directory().root().name()).await;
     if left.is_empty() { Ok(()) } else { Err(format!("left at the end: {left:?}")) }
+}
+
+/// Without a coordinator the same is found that one goes on with, and the file for other tools is old at worst.
+fn check_latest(latest: Option<Latest>, job: &Job, believed: &Arc<Mutex<Believed>>) -> Result<(), String> {
+    let found = latest.as_ref().and_then(|latest| Some(latest.found.as_ref()?.path.clone()));
+    let goes_on_with = job.coordinator.latest().map(|latest| latest.path);
+    if found != goes_on_with {
+        return Err(format!("{found:?} was found to be the latest, it is {goes_on_with:?}"));
+    }
+    let Some(Latest { found, hint: Some(hint), passed_over }) = latest else { return Ok(()) };
+    let believed = believed.lock().unwrap();
+    // The end gives up what is there.
+    let is_newer = found.is_none_or(|found| hint.checkpoint > found.checkpoint) || !passed_over.is_empty();
+    if is_newer && !believed.is_ending || !believed.contents.contains_key(&hint.checkpoint) {
+        return Err(format!("the file for other tools names {hint:?}; passed over were {passed_over:?}"));
+    }
+    Ok(())
 }
 
 async fn check_named(job: &Job, place: &Place) -> Result<(), String> {

@@ -62,6 +62,7 @@ pub fn settings() -> Settings {
         max_space_amplification: None,
         num_retained: 2,
         fencing_proof_rounds: 1,
+        latest_file: true,
         ..Settings::default()
     }
 }

@@ -72,8 +72,12 @@ impl Shelf {
     }
 
     pub async fn put(&self, below: &str, bytes: impl Into<Bytes>) {
-        let key = Key::from(format!("{}/{below}", synthetic::JOB));
-        self.objects.put(&key, PutPayload::from(bytes.into())).await.unwrap();
+        self.put_beside(&format!("{}/{below}", synthetic::JOB), bytes).await;
+    }
+
+    /// Not in the job's directory.
+    pub async fn put_beside(&self, key: &str, bytes: impl Into<Bytes>) {
+        self.objects.put(&Key::from(key), PutPayload::from(bytes.into())).await.unwrap();
     }
 
     pub async fn delete(&self, below: &str) {
