@@ -27,6 +27,7 @@ use drystone::id::{CheckpointId, FileToken};
 use drystone::jobs::{State, list};
 use drystone::read::ReadLimits;
 use drystone::store::Stores;
+use drystone::sweep::{Sweep, SweepSettings};
 use fault_store::{Fault, FaultStore};
 use futures::TryStreamExt;
 use object_store::ObjectStore;
@@ -228,7 +229,11 @@ async fn a_delete_that_fails_keeps_no_other_and_is_made_again() {
     assert_eq!((disposed.files.len(), disposed.failed.len()), (2, 1));
     let found = look(&shelf.stores, "chk-2", &settings()).await.unwrap().found().clone();
     assert_eq!((found.metadata_bytes, found.doomed.len()), (None, 1));
-    // A sweep knows the mark, and what it is of.
+    // A sweep knows the mark, too, for who never runs it again.
+    let sweep = Sweep::look(&shelf.stores, &shelf.job(), &SweepSettings::default(), now()).await.unwrap();
+    let dead: Vec<_> = sweep.found().dead.iter().map(|file| (file.below.as_str(), file.reason.to_string())).collect();
+    let why = "marks a disposal that was interrupted; checkpoint 2 has no metadata".to_owned();
+    assert_eq!(dead, [("chk-2/_drystone-disposing", why)]);
     assert!(dispose(&shelf.stores, "chk-2").await.unwrap().is_complete());
     assert_eq!(look(&shelf.stores, "chk-2", &settings()).await.map(drop).unwrap_err().kind(), ErrorKind::NotFound);
 }

@@ -201,12 +201,10 @@ impl Search<'_> {
 
     /// Without a log. All metadata counts, since any may be of the newest epoch.
     async fn newest_of_all(&mut self, numbers: &BTreeSet<CheckpointId>) -> Result<Option<Found>> {
-        let glances = numbers.iter().map(|&id| {
-            let search = &*self;
-            async move { Ok::<_, Error>((id, search.glance(id, false).await?)) }
-        });
-        let glances: Vec<_> = glances.collect();
-        let mut glances = stream::iter(glances).buffer_unordered(READ_AT_ONCE_MAX);
+        let search = &*self;
+        let glances = stream::iter(numbers.iter().copied().collect::<Vec<_>>());
+        let glances = glances.map(|id| async move { Ok::<_, Error>((id, search.glance(id, false).await?)) });
+        let mut glances = glances.buffer_unordered(READ_AT_ONCE_MAX);
         let (mut intact, mut broken, mut has_met_nothing) = (Vec::new(), Vec::new(), false);
         while let Some((id, glance)) = glances.try_next().await? {
             match glance {
@@ -256,12 +254,10 @@ impl Search<'_> {
     ) -> Result<()> {
         let newer = standings.iter().filter(|(id, is)| **is == Standing::GivenUp && Some(**id) > found);
         let given_up: Vec<CheckpointId> = newer.map(|(id, _)| *id).collect();
-        let glances = given_up.into_iter().map(|id| {
-            let search = &*self;
-            async move { Ok::<_, Error>((id, search.glance(id, false).await?)) }
-        });
-        let glances: Vec<_> = glances.collect();
-        let glances: Vec<_> = stream::iter(glances).buffer_unordered(READ_AT_ONCE_MAX).try_collect().await?;
+        let search = &*self;
+        let glances = stream::iter(given_up);
+        let glances = glances.map(|id| async move { Ok::<_, Error>((id, search.glance(id, false).await?)) });
+        let glances: Vec<_> = glances.buffer_unordered(READ_AT_ONCE_MAX).try_collect().await?;
         let there = glances.into_iter().filter(|(_, glance)| matches!(glance, Glance::There { .. }));
         self.pass_over(
             there.map(|(id, _)| (id, "its job has given it up, as the log of its coordinators says".to_owned())),

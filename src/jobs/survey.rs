@@ -127,11 +127,13 @@ impl Survey {
         match rest {
             names::METADATA => found.metadata = Some((file.size, file.modified)),
             names::DISPOSING => found.is_disposing = true,
-            _ => {
-                found.run = names::parse_unfinished_marker(rest).or(found.run);
-                found.files += 1;
-                found.bytes += file.size;
-            }
+            _ => match names::parse_unfinished_marker(rest) {
+                Some(run) => found.run = Some(run),
+                None => {
+                    found.files += 1;
+                    found.bytes += file.size;
+                }
+            },
         }
     }
 }
