@@ -100,7 +100,7 @@ pub async fn latest(stores: &Stores, path: &FlinkPath, limits: &ReadLimits) -> R
         let seen = (place.others, log.map(|(position, _)| position));
         if found.is_some() || !search.has_met_nothing || before.as_ref() == Some(&seen) {
             let mut passed_over = search.passed_over;
-            passed_over.sort_by(|a, b| b.checkpoint.cmp(&a.checkpoint));
+            passed_over.sort_by_key(|passed| std::cmp::Reverse(passed.checkpoint));
             for PassedOver { path, reason, .. } in &passed_over {
                 tracing::warn!(%path, reason, "a checkpoint is passed over");
             }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use drystone::format::decode;
 use drystone::handle::{KeyedHandle, LocalPathHandle, OperatorSubtasks, StreamHandle};
+use drystone::jobs::Hint;
 use drystone::ledger::SpaceUsage;
 use drystone::protocol::RewritePlan;
 use drystone::store::names::PhysicalFileName;
@@ -48,6 +49,11 @@ pub struct Seen {
 
 pub fn is_metadata(key: &str) -> bool {
     key.ends_with("/_metadata")
+}
+
+/// What tells other tools of the latest checkpoint.
+fn is_hint(key: &str) -> bool {
+    key.ends_with("/_drystone/latest")
 }
 
 pub fn chunk_name((group, name): ChunkKey) -> String {
@@ -128,7 +134,10 @@ impl Seen {
     fn look(&mut self, deed: &Deed<'_>) {
         match (deed.effect, &deed.done) {
             (Effect::Put { key, bytes, .. }, None) if is_metadata(key) => self.commit_asked(deed, key, bytes),
+            (Effect::Put { key, bytes, .. }, None) if is_hint(key) => self.hint_asked(key, bytes),
             (Effect::Delete { key }, None) => self.delete_asked(deed, key),
+            // The one file that is: a zombie may do it, too.
+            (Effect::Put { key, .. }, Some(_)) if is_hint(key) => {}
             (Effect::Put { key, bytes, .. }, Some(before)) => {
                 if self.discarded.contains(key) {
                     // Of several puts of one commit the last to land may come after the checkpoint was replaced.
@@ -161,6 +170,19 @@ impl Seen {
         }
         if let Some(what) = reading.missing(deed.objects) {
             self.violations.push(format!("I2: {key} is put and names {what}"));
+        }
+    }
+
+    /// Other tools are told only of what is durable.
+    fn hint_asked(&mut self, key: &str, bytes: &Bytes) {
+        let Some(hint) = Hint::from_bytes(bytes) else {
+            self.violations.push(format!("{key} is put, and is no hint"));
+            return;
+        };
+        let metadata = format!("{}/_metadata", hint.path.path().trim_start_matches('/'));
+        let is_durable = self.readings.get(&metadata).is_some_and(|reading| reading.epoch == hint.epoch);
+        if !is_durable && !self.discarded.contains(&metadata) {
+            self.violations.push(format!("{key} is put and names {}, which isn't there", hint.path));
         }
     }
 
