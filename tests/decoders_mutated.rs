@@ -77,6 +77,7 @@ tests! {
     acknowledgement: 3_000,
     fence_log: 6_000,
     barred: 12_000,
+    hint: 12_000,
     properties: 6_000,
     config_yaml: 200,
     flink_conf: 100,

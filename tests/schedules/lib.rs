@@ -5,6 +5,9 @@
 pub mod config;
 #[path = "../../src/coordinator/mod.rs"]
 pub mod coordinator;
+#[allow(dead_code, reason = "what only the dispose command uses, which is not explored")]
+#[path = "../../src/dispose/mod.rs"]
+pub mod dispose;
 #[path = "../../src/error.rs"]
 pub mod error;
 #[path = "../../src/format/mod.rs"]
@@ -13,6 +16,9 @@ pub mod format;
 pub mod handle;
 #[path = "../../src/id.rs"]
 pub mod id;
+#[allow(dead_code, reason = "what only looks at a job from outside use, which isn't explored")]
+#[path = "../../src/jobs/mod.rs"]
+pub mod jobs;
 #[path = "../../src/ledger/mod.rs"]
 pub mod ledger;
 #[path = "../../src/metrics/mod.rs"]

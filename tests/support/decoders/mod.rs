@@ -9,6 +9,7 @@ pub mod acknowledgement;
 pub mod config;
 pub mod fence;
 pub mod footer;
+pub mod hint;
 pub mod ids;
 pub mod metadata;
 pub mod names;
@@ -39,6 +40,7 @@ pub const ALL: &[Decoder] = &[
     Decoder { name: "acknowledgement", check: acknowledgement::read, seeds: seeds::acknowledgements },
     Decoder { name: "fence_log", check: fence::entry, seeds: seeds::log_entries },
     Decoder { name: "barred", check: fence::bar, seeds: seeds::bars },
+    Decoder { name: "hint", check: hint::read, seeds: seeds::hints },
     Decoder { name: "properties", check: properties::read, seeds: seeds::properties },
     Decoder { name: "config_yaml", check: config::yaml, seeds: seeds::yaml },
     Decoder { name: "flink_conf", check: config::flink_conf, seeds: seeds::flink_conf },

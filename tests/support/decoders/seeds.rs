@@ -12,7 +12,9 @@ use drystone::format::{
 };
 use drystone::handle::{JavaString, OperatorSubtasks};
 use drystone::id::{CheckpointId, FileToken, OperatorId, Scope, Subtask};
+use drystone::jobs::Hint;
 use drystone::protocol::{Acknowledgement, SealedSize};
+use drystone::store::FlinkPath;
 
 /// Checksum, magic and version, which the checks put behind the fields.
 const SEAL_BYTES: usize = 12;
@@ -112,6 +114,14 @@ pub fn log_entries() -> Vec<Vec<u8>> {
 
 pub fn bars() -> Vec<Vec<u8>> {
     [(1, 1), (42, 7), (u64::MAX, u64::MAX)].map(|(id, epoch)| barred(CheckpointId(id), epoch).to_vec()).into()
+}
+
+pub fn hints() -> Vec<Vec<u8>> {
+    let hint = |path: &str, epoch, id| {
+        let path = FlinkPath::parse(path).expect("a path");
+        Hint { path, epoch, checkpoint: CheckpointId(id) }.to_bytes().to_vec()
+    };
+    vec![hint("/tmp/a b/chk-1", 1, 1), hint("s3://bucket/j/chk-42", 7, 42), hint("file:/x", u64::MAX, u64::MAX)]
 }
 
 /// Those of the fixtures, and each kind.
