@@ -23,7 +23,7 @@ use drystone::ErrorKind;
 use drystone::coordinator::Coordinator;
 use drystone::format::{LogEntry, Step};
 use drystone::id::{CheckpointId, FileToken};
-use drystone::jobs::{Latest, latest_of_each};
+use drystone::jobs::{Latest, latest_of_each, list};
 use drystone::ledger::LedgerSettings;
 use drystone::read::ReadLimits;
 use drystone::store::JobDirectory;
@@ -294,4 +294,31 @@ fn with_a_log_only_as_much_is_read_as_it_takes() {
         // The directory, the log and its entry, the metadata, its file, when it was written, and the hint.
         assert_eq!((store.count("list", ""), store.count("get", ""), store.count("head", "")), (2, 3, 2));
     });
+}
+
+#[test]
+fn a_listing_reads_several_at_once_and_no_more_than_it_may() {
+    // As many as requests are allowed; and, where memory is for one only, that.
+    for (memory_bytes_max, requests_max, at_once) in [(1 << 20, 5, 5), (1 << 20, 1, 1), (1, 5, 1)] {
+        block_on(async {
+            let store = RuleStore::default();
+            let shelf = Arc::new(Shelf::over(Arc::new(store.clone())));
+            for id in 1..=20 {
+                shelf.checkpoint(id, Some(1), Shape::Complete).await;
+            }
+            store.rule("get", "_metadata", Act::Hang, 20);
+            let limits = ReadLimits { memory_bytes_max, requests_max, ..ReadLimits::default() };
+            let listing = tokio::spawn({
+                let shelf = shelf.clone();
+                async move { list(&shelf.stores, &shelf.job(), &limits).await }
+            });
+            for _ in 0..1_000 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(store.count("get", "_metadata"), at_once, "{memory_bytes_max} {requests_max}");
+            store.obey();
+            let listing = listing.await.unwrap().unwrap();
+            assert_eq!((listing.groups[0].entries.len(), listing.groups[0].latest), (20, Some(19)));
+        });
+    }
 }
