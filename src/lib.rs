@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod protocol;
 pub mod read;
 pub mod repack;
+pub mod schedule;
 pub mod storage;
 pub mod store;
 pub mod sweep;

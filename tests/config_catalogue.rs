@@ -246,6 +246,21 @@ fn values_must_go_with_each_other() {
             ],
             "max-concurrent-checkpoints=2: allowed: 1, with execution.checkpointing.unaligned.enabled=true",
         ),
+        (
+            vec![
+                ("execution.checkpointing.unaligned.enabled", "true"),
+                ("execution.checkpointing.max-concurrent-checkpoints", "2"),
+                ("execution.checkpointing.min-pause", "1 s"),
+            ],
+            "max-concurrent-checkpoints=2: allowed: 1, with execution.checkpointing.unaligned.enabled=true",
+        ),
+        (
+            vec![
+                ("execution.checkpointing.unaligned.enabled", "true"),
+                ("execution.checkpointing.mode", "at_least_once"),
+            ],
+            "unaligned.enabled=true: allowed: false, with execution.checkpointing.mode=AT_LEAST_ONCE",
+        ),
         (vec![("drystone.write-memory", "1mb")], "segment-buffer=8 mb: allowed: at most 1 mb (drystone.write-memory)"),
     ] {
         let error = refused(&pairs);
@@ -254,14 +269,6 @@ fn values_must_go_with_each_other() {
     for longer in ["0", "1 min", "1 h"] {
         settings(&[interval, ("execution.checkpointing.interval-during-backlog", longer)]);
     }
-    // Records don't count once: barriers never overtake them, and nothing is refused.
-    let many = [
-        ("execution.checkpointing.unaligned.enabled", "true"),
-        ("execution.checkpointing.max-concurrent-checkpoints", "2"),
-        ("execution.checkpointing.mode", "at_least_once"),
-    ];
-    let warnings = config(&many).settings().unwrap().1;
-    assert_eq!(warnings.iter().map(|w| w.kind).collect::<Vec<_>>(), [WarningKind::Ineffective]);
 }
 
 #[test]
@@ -271,6 +278,13 @@ fn what_is_in_effect_may_differ_from_what_is_given() {
     let adjusted: Vec<_> = warnings.iter().filter(|w| w.kind == WarningKind::Adjusted).collect();
     assert_eq!(adjusted.len(), 1);
     assert!(adjusted[0].to_string().starts_with("state.checkpoints.num-retained: below 1"));
+
+    let paused =
+        [("execution.checkpointing.min-pause", "1 s"), ("execution.checkpointing.max-concurrent-checkpoints", "2")];
+    let (one, warnings) = config(&paused).settings().unwrap();
+    assert_eq!((one.max_concurrent_checkpoints, warnings[0].kind), (1, WarningKind::Adjusted));
+    let text = "max-concurrent-checkpoints: not with execution.checkpointing.min-pause, which has one at a time";
+    assert!(warnings[0].to_string().contains(text), "{}", warnings[0]);
 
     assert_eq!(settings(&[("execution.checkpointing.interval", "0")]).interval, None);
     let buffer = ("execution.checkpointing.write-buffer-size", "50000");
@@ -285,8 +299,18 @@ fn what_is_in_effect_may_differ_from_what_is_given() {
         let (_, warnings) = config(&[merging, ("execution.checkpointing.storage", storage)]).settings().unwrap();
         assert_eq!(!warnings.is_empty(), ineffective, "{storage}: {warnings:?}");
     }
-    let recovery = config(&[("execution.checkpointing.during-recovery.enabled", "true")]).settings().unwrap().1;
-    assert_eq!(recovery[0].kind, WarningKind::Ineffective);
+    for (key, value) in [
+        ("execution.checkpointing.during-recovery.enabled", "true"),
+        ("execution.checkpointing.unaligned.forced", "true"),
+        ("execution.checkpointing.aligned-checkpoint-timeout", "1 s"),
+        ("execution.checkpointing.interval-during-backlog", "1 min"),
+    ] {
+        let warnings = config(&[(key, value)]).settings().unwrap().1;
+        assert_eq!(
+            warnings.iter().map(|w| (w.key.as_str(), w.kind)).collect::<Vec<_>>(),
+            [(key, WarningKind::Ineffective)]
+        );
+    }
 }
 
 #[test]
@@ -314,6 +338,10 @@ fn settings_made_by_hand_are_checked_too() {
         (Settings { storage: StorageKind::FileSystem, ..good.clone() }, "needs execution.checkpointing.dir"),
         (Settings { num_retained: 0, ..good.clone() }, "num-retained=0: allowed: 1, as which it would be used"),
         (Settings { interval: Some(Duration::ZERO), ..good.clone() }, "interval=0 ms: allowed: none, as which"),
+        (
+            Settings { min_pause: Duration::from_secs(1), max_concurrent_checkpoints: 2, ..good.clone() },
+            "max-concurrent-checkpoints=2: allowed: 1, as which it would be used",
+        ),
         (Settings { max_space_amplification: Some(0.5), ..good.clone() }, "amplification=0.5: allowed: none"),
         (Settings { fold_write_amplification: f64::NAN, ..good.clone() }, "write-amplification=NaN: allowed: "),
     ] {

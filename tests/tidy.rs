@@ -15,6 +15,7 @@ const MODULES: &[(&str, &[&str], bool)] = &[
     ("protocol", &["handle", "id"], false),
     ("sync", &[], true),
     ("ledger", &["config", "error", "handle", "id", "protocol"], false),
+    ("schedule", &["config", "error", "id"], false),
     ("format", &["error", "handle", "id", "protocol"], false),
     ("store", &["error", "id", "metrics", "sync"], true),
     ("write", &["error", "format", "handle", "id", "metrics", "store", "sync"], true),

@@ -115,6 +115,10 @@ fn adjustments(settings: &Settings) -> Vec<Warning> {
     if settings.num_retained == 0 {
         warn(&catalogue::NUM_RETAINED, "below 1, so that 1 is used");
     }
+    if settings.pauses_between_many() {
+        let text = format!("not with {}, which has one at a time, so that 1 is used", catalogue::MIN_PAUSE.key);
+        warn(&catalogue::MAX_CONCURRENT_CHECKPOINTS, &text);
+    }
     if settings.max_space_amplification.is_some_and(|most| most.is_nan() || most < 1.0) {
         warn(&catalogue::MAX_SPACE_AMPLIFICATION, "below 1 or NaN, so that nothing is written anew to save space");
     }
@@ -164,8 +168,11 @@ impl Settings {
             let options = [&catalogue::INTERVAL_DURING_BACKLOG, &catalogue::INTERVAL];
             refuse(options, FlinkDuration(backlog).to_string(), text);
         }
-        let exactly_once = self.mode == CheckpointMode::ExactlyOnce;
-        if self.unaligned.enabled && exactly_once && self.max_concurrent_checkpoints > 1 {
+        if self.unaligned.enabled && self.mode == CheckpointMode::AtLeastOnce {
+            let text = format!("allowed: false, with {}=AT_LEAST_ONCE", catalogue::MODE.key);
+            refuse([&catalogue::UNALIGNED_ENABLED, &catalogue::MODE], "true".into(), text);
+        }
+        if self.unaligned.enabled && self.max_concurrent_checkpoints > 1 {
             let text = format!("allowed: 1, with {}=true", catalogue::UNALIGNED_ENABLED.key);
             let options = [&catalogue::MAX_CONCURRENT_CHECKPOINTS, &catalogue::UNALIGNED_ENABLED];
             refuse(options, self.max_concurrent_checkpoints.to_string(), text);
@@ -193,9 +200,18 @@ impl Settings {
             let text = format!("has no effect without files: set {}", catalogue::CHECKPOINT_DIR.key);
             warn(&catalogue::FILE_MERGING_ENABLED, text);
         }
-        if self.unaligned.enabled && self.mode == CheckpointMode::AtLeastOnce {
-            let text = format!("has no effect with {}=AT_LEAST_ONCE", catalogue::MODE.key);
-            warn(&catalogue::UNALIGNED_ENABLED, text);
+        if !self.unaligned.enabled {
+            let text = format!("has no effect without {}", catalogue::UNALIGNED_ENABLED.key);
+            if self.unaligned.forced {
+                warn(&catalogue::UNALIGNED_FORCED, text.clone());
+            }
+            if !self.aligned_checkpoint_timeout.is_zero() {
+                warn(&catalogue::ALIGNED_TIMEOUT, text);
+            }
+        }
+        if self.interval.is_none() && self.interval_during_backlog.is_some_and(|behind| !behind.is_zero()) {
+            let text = format!("has no effect without {}", catalogue::INTERVAL.key);
+            warn(&catalogue::INTERVAL_DURING_BACKLOG, text);
         }
         if self.checkpoints_during_recovery && !self.unaligned.recover_output_on_downstream {
             let text = format!("has no effect without {}", catalogue::UNALIGNED_RECOVER_OUTPUT.key);

@@ -170,6 +170,11 @@ impl Settings {
         self.write_buffer_size.max(self.data_inline_threshold)
     }
 
+    /// Is there to be a pause between checkpoints, and several at once? With barriers that overtake that is refused.
+    pub(super) fn pauses_between_many(&self) -> bool {
+        !self.min_pause.is_zero() && self.max_concurrent_checkpoints > 1 && !self.unaligned.enabled
+    }
+
     /// Every option, in the catalogue's order, with the value that is in effect; `None` when nothing is set.
     pub fn values(&self) -> Vec<(&'static ConfigOption, Option<Value>)> {
         let mut values = Vec::with_capacity(option::CATALOGUE.len());
@@ -185,6 +190,9 @@ impl Settings {
         self.recovery.settle();
         self.num_retained = self.num_retained.max(1);
         self.interval = self.interval.filter(|interval| !interval.is_zero());
+        if self.pauses_between_many() {
+            self.max_concurrent_checkpoints = 1;
+        }
         // NaN is in no range.
         self.max_space_amplification = self.max_space_amplification.filter(|most| (1.0..f64::INFINITY).contains(most));
     }
