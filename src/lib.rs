@@ -4,6 +4,7 @@ pub mod blocking;
 pub mod config;
 pub mod coordinator;
 pub mod dispose;
+pub mod driver;
 pub mod error;
 pub mod format;
 pub mod handle;

@@ -29,6 +29,7 @@ const MODULES: &[(&str, &[&str], bool)] = &[
         ],
         true,
     ),
+    ("driver", &["coordinator", "error", "id", "protocol", "schedule"], true),
     (
         "storage",
         &["config", "coordinator", "error", "id", "jobs", "ledger", "protocol", "read", "store", "worker", "write"],

@@ -2,12 +2,13 @@
 
 use super::books::Draft;
 use crate::config::Retention;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Properties, PropertiesKind};
 use crate::handle::{
-    ChannelHandle, CheckpointMetadata, Operator, OperatorSubtasks, StreamHandle, SubtaskEntry, SubtaskState,
+    ChannelHandle, CheckpointMetadata, DistributionMode, Operator, OperatorStateHandle, OperatorSubtasks, StreamHandle,
+    SubtaskEntry, SubtaskState,
 };
-use crate::id::CheckpointId;
+use crate::id::{CheckpointId, OperatorId};
 use crate::ledger::JobEnd;
 use crate::protocol::OperatorSpec;
 
@@ -21,6 +22,13 @@ pub(super) fn assemble(
     version: u32,
     retention: Retention,
 ) -> Result<CheckpointMetadata> {
+    if let Some(operator) = partly_finished_with_union(operators, &draft) {
+        let message = format!(
+            "checkpoint {checkpoint}: some subtasks of operator {operator} have finished, and others have union state, of \
+             which a part would be missing"
+        );
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
     let has_merged = draft.states.values().any(|state| has_merged_channels(state));
     let version = if has_merged { version.max(MERGED_CHANNELS_SINCE) } else { version };
     let operators = operators.iter().map(|spec| operator(spec, &mut draft)).collect();
@@ -32,8 +40,9 @@ pub(super) fn assemble(
 fn operator(spec: &OperatorSpec, draft: &mut Draft) -> Operator {
     let all_finished = spec.parallelism > 0 && spec.subtasks().all(|subtask| draft.finished.contains(&subtask));
     let coordinator = draft.operators.remove(&spec.id).map(StreamHandle::Inline);
-    // What is fully finished has no place for anything else.
-    let subtasks = if all_finished && coordinator.is_none() {
+    // An operator that has finished has no place for anything else; without that mark its tasks would run again.
+    let coordinator = coordinator.filter(|_| !all_finished);
+    let subtasks = if all_finished {
         OperatorSubtasks::FullyFinished
     } else {
         let entries = spec.subtasks().filter_map(|subtask| {
@@ -52,6 +61,17 @@ fn operator(spec: &OperatorSpec, draft: &mut Draft) -> Operator {
         coordinator,
         subtasks,
     }
+}
+
+/// What goes to every task of the next run has to be there whole.
+pub(super) fn partly_finished_with_union(operators: &[OperatorSpec], draft: &Draft) -> Option<OperatorId> {
+    let is_union = |handle: &OperatorStateHandle| handle.states.iter().any(|s| s.mode == DistributionMode::Union);
+    let has_union = |state: &SubtaskState| state.managed_operator.iter().chain(&state.raw_operator).any(is_union);
+    let is_affected = |spec: &&OperatorSpec| {
+        spec.subtasks().any(|subtask| draft.finished.contains(&subtask))
+            && spec.subtasks().any(|subtask| draft.states.get(&subtask).is_some_and(|state| has_union(state)))
+    };
+    operators.iter().find(is_affected).map(|spec| spec.id)
 }
 
 fn has_merged_channels(state: &SubtaskState) -> bool {

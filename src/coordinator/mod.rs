@@ -189,7 +189,9 @@ impl Coordinator {
         Ok(outcome)
     }
 
-    /// A subtask had finished before the checkpoint: nobody waits for it, and the metadata says so.
+    /// A subtask had finished before the checkpoint: nobody waits for it, and the metadata says so. When all of an
+    /// operator's subtasks had, the operator is said to have finished, and nothing else of it is kept, the state of its own
+    /// coordinator included.
     ///
     /// # Errors
     /// As for [`acknowledge`](Self::acknowledge).
@@ -289,6 +291,18 @@ impl Coordinator {
     pub fn plan(&self) -> RewritePlan {
         let books = self.books();
         books.without_copied(books.ledger.plan())
+    }
+
+    /// The operators of the job.
+    pub fn operators(&self) -> &[OperatorSpec] {
+        &self.shared.operators
+    }
+
+    /// An operator of which some subtasks have finished before this checkpoint and others have union state: of what
+    /// goes to all a part would be missing, so that it can't be completed. `None`, too, if it isn't under way.
+    pub fn partly_finished_with_union(&self, checkpoint: CheckpointId) -> Option<OperatorId> {
+        let books = self.books();
+        assemble::partly_finished_with_union(&self.shared.operators, books.drafts.get(&checkpoint)?)
     }
 
     /// Where the job's checkpoints lie.

@@ -2,7 +2,7 @@
 //!
 //! An event goes in with the time at which it happened, actions come out: take a checkpoint now, give one up, fail the
 //! job. Time is what the caller says, counted from when it likes; nothing here reads a clock, does I/O or waits. Whoever
-//! drives it (a loop of the caller's) says [`Event::Tick`] at
+//! drives it ([`Driver`](crate::driver::Driver), or a loop of the caller's own) says [`Event::Tick`] at
 //! [`Schedule::next_wake`] and carries the actions out. Every event is legal at any time, and in any order.
 //!
 //! The rules are in `design/scheduling.md`, each with the test that shows it.

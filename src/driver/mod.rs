@@ -1,0 +1,196 @@
+//! A [`Schedule`] over a [`Coordinator`], by the runtime's clock: it triggers, completes what is ready, and gives up what
+//! takes too long.
+//!
+//! Three parts: the [`Driver`] runs, as a task of its own or as a branch of the caller's loop; the [`Handle`] is told what
+//! happens in the job; the [`Order`]s come out of a channel, for the workers. Acknowledgements go to the coordinator, whose
+//! answer says when a checkpoint is [ready](Handle::ready). Nothing here decides anything: the schedule does that.
+
+mod carry_out;
+mod handle;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+pub use handle::{Handle, Outcome};
+
+use crate::coordinator::{Completed, Coordinator, Latest};
+use crate::error::Result;
+use crate::id::{CheckpointId, Subtask};
+use crate::protocol::Trigger;
+use crate::schedule::{Alignment, Event, Failure, JobFailure, Kind, RequestId, Schedule, ScheduleSettings};
+use handle::Said;
+
+/// So many messages wait in either direction, and so many orders beyond those in the driver (I8).
+const WAITING_MAX: usize = 256;
+
+/// Runs the schedule. Made with [`Driver::new`]; does nothing before [`run`](Self::run), and nothing is triggered before
+/// [`Handle::start`].
+pub struct Driver {
+    coordinator: Coordinator,
+    schedule: Schedule,
+    said: mpsc::Receiver<Said>,
+    orders: mpsc::Sender<Order>,
+    /// What the channel has no room for yet.
+    outbox: VecDeque<Order>,
+    /// Those who wait for what they asked for.
+    answers: BTreeMap<RequestId, oneshot::Sender<Outcome>>,
+    requested: BTreeMap<CheckpointId, RequestId>,
+    committing: BTreeSet<CheckpointId>,
+    work: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
+    /// Commits of which nobody knows whether they happened, as far as the schedule has given them up.
+    in_doubt: BTreeSet<CheckpointId>,
+    settling: bool,
+}
+
+/// What the workers, and whoever runs the job, are to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Take a checkpoint.
+    Take(Box<Take>),
+    /// It is durable: tell the workers, with what it replaced.
+    Completed(Completed),
+    /// It won't be: tell the workers.
+    Aborted {
+        /// Which.
+        checkpoint: CheckpointId,
+        /// Why.
+        failure: Failure,
+        /// The same in words, with what is known beyond.
+        reason: String,
+    },
+    /// One that was given up because nobody knew whether its commit had happened, or a newer one, is durable after all:
+    /// tell the workers.
+    Found(Latest),
+    /// The subtask, which is at the end of its data, may finish.
+    Release(Subtask),
+    /// Too many have failed: fail the job, and [`stop`](Handle::stop).
+    FailJob(JobFailure),
+}
+
+/// A checkpoint to take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Take {
+    /// What to tell the workers.
+    pub trigger: Trigger,
+    /// What kind it is. To the coordinator each is a checkpoint of the job.
+    pub kind: Kind,
+    /// How the barriers go.
+    pub alignment: Alignment,
+    /// Who asked for it; `None` if nobody did.
+    pub request: Option<RequestId>,
+    /// Those who are to take part. All others have finished, and count as having acknowledged.
+    pub subtasks: Vec<Subtask>,
+}
+
+/// What comes first.
+enum Next {
+    /// There is room for an order; `None`: nobody receives them any more.
+    Room(Option<mpsc::OwnedPermit<Order>>),
+    Done(Done),
+    /// `None`: nobody is left who could say anything.
+    Said(Option<Said>),
+    Tick,
+}
+
+/// What has been waited for.
+enum Done {
+    Commit(CheckpointId, Result<Completed>),
+    Settled(Result<()>),
+}
+
+impl Driver {
+    /// A driver for the coordinator's job, with the handle that it listens to and its orders. `spread` is as for
+    /// [`Schedule::new`].
+    ///
+    /// # Errors
+    /// As for [`Schedule::new`].
+    pub fn new(
+        coordinator: Coordinator,
+        settings: ScheduleSettings,
+        spread: u64,
+    ) -> Result<(Self, Handle, mpsc::Receiver<Order>)> {
+        let subtasks: Vec<Subtask> = coordinator.operators().iter().flat_map(|spec| spec.subtasks()).collect();
+        let schedule = Schedule::new(settings, subtasks, spread)?;
+        let (say, said) = mpsc::channel(WAITING_MAX);
+        let (orders, receive) = mpsc::channel(WAITING_MAX);
+        let driver = Self {
+            coordinator,
+            schedule,
+            said,
+            orders,
+            outbox: VecDeque::new(),
+            answers: BTreeMap::new(),
+            requested: BTreeMap::new(),
+            committing: BTreeSet::new(),
+            work: FuturesUnordered::new(),
+            in_doubt: BTreeSet::new(),
+            settling: false,
+        };
+        Ok((driver, Handle::new(say), receive))
+    }
+
+    /// Runs until every handle is dropped, or nobody receives orders any more. Then what is under way is aborted, but what
+    /// is being committed; that is waited for. What an earlier driver left under way is aborted first.
+    ///
+    /// Receive the orders side by side with what is said to the handle: where too many wait nothing else is done.
+    ///
+    /// # Errors
+    /// `Fenced`: a newer coordinator has the job.
+    ///
+    /// Cancelled, it leaves checkpoints under way, and commits that go on: [`Coordinator::pending`] has them. Who waits for
+    /// what was asked for learns that the driver is gone.
+    pub async fn run(mut self) -> Result<()> {
+        for left in self.coordinator.pending() {
+            self.coordinator.abort(left);
+        }
+        let begun = Instant::now();
+        let now = || begun.elapsed();
+        loop {
+            match self.next(begun).await {
+                Next::Room(Some(room)) => {
+                    if let Some(order) = self.outbox.pop_front() {
+                        room.send(order);
+                    }
+                }
+                Next::Said(Some(said)) => self.hear(said, now())?,
+                Next::Done(done) => self.done(done, now())?,
+                Next::Tick => self.apply(Event::Tick, now())?,
+                Next::Room(None) | Next::Said(None) => break,
+            }
+        }
+        self.end(now()).await
+    }
+
+    /// Waits for what comes first. Cancel safe: what has come is returned.
+    async fn next(&mut self, begun: Instant) -> Next {
+        let wake = self.schedule.next_wake().and_then(|wake| begun.checked_add(wake));
+        let has_room = self.outbox.len() < WAITING_MAX;
+        tokio::select! {
+            biased;
+            room = self.orders.clone().reserve_owned(), if !self.outbox.is_empty() => Next::Room(room.ok()),
+            Some(done) = self.work.next(), if !self.work.is_empty() => Next::Done(done),
+            said = self.said.recv(), if has_room => Next::Said(said),
+            () = sleep_until(wake.unwrap_or(begun)), if has_room && wake.is_some() => Next::Tick,
+        }
+    }
+
+    async fn end(&mut self, now: Duration) -> Result<()> {
+        self.apply(Event::Stop, now)?;
+        while let Some(done) = self.work.next().await {
+            self.done(done, now)?;
+        }
+        while let Some(order) = self.outbox.pop_front() {
+            if self.orders.send(order).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
