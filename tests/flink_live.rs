@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "support/finished_job.rs"]
+#[allow(dead_code)]
+mod finished_job;
 #[path = "support/recommit.rs"]
 mod recommit;
 
@@ -90,4 +93,36 @@ fn flinks_own_classes_read_what_stress_leaves_behind() {
             assert!(streams.iter().all(|stream| stream["contentLength"] == 4096), "{more:?}");
         }
     }
+}
+
+#[test]
+fn flinks_own_classes_read_who_had_finished() {
+    let to = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async { finished_job::Job::new(to.path()).await.complete().await });
+    let listing = to.path().join("listing.json");
+    let output = flink().arg("dump").args([to.path(), &listing]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let listing: Value = serde_json::from_str(&fs::read_to_string(&listing).unwrap()).unwrap();
+    let operators = listing["checkpoints"][0]["operators"].as_array().unwrap();
+    let said: Vec<_> = operators
+        .iter()
+        .map(|operator| {
+            let subtasks = operator["subtasks"].as_array().unwrap().iter();
+            let finished = subtasks.map(|s| (s["subtask"].as_u64().unwrap(), s["finished"].as_bool().unwrap()));
+            (
+                operator["name"].as_str().unwrap(),
+                operator["parallelism"].as_u64().unwrap(),
+                operator["fullyFinished"].as_bool().unwrap(),
+                operator["coordinatorState"].is_null(),
+                finished.collect::<Vec<_>>(),
+            )
+        })
+        .collect();
+    let expected = [
+        ("source", 2, true, true, vec![]),
+        ("middle", 3, false, true, vec![(0, false), (1, false), (2, true)]),
+        ("sink", 1, false, false, vec![(0, false)]),
+    ];
+    assert_eq!(said, expected);
 }

@@ -9,6 +9,7 @@
 
 mod checkpoint;
 mod fetch;
+mod finished;
 mod lengths;
 mod moved;
 mod opening;
@@ -25,6 +26,7 @@ mod totals;
 
 pub use checkpoint::{Checkpoint, METADATA_BYTES_MAX};
 pub use fetch::{Fetched, Fetches, ReadMemory, fetches, fetches_within};
+pub use finished::{Exchange, Input, Vertex};
 pub use moved::suggest_rebase;
 pub use part::{KeyGroupOffsets, StreamPart, Take};
 pub use plan::{Fetch, Piece, ReadLimits, Wanted, plan};

@@ -200,13 +200,20 @@ impl TaskRestore {
     }
 
     /// Had the task finished before the checkpoint was taken, so that it has no state for that reason? Of a rescaled
-    /// operator, that is so if all its subtasks had.
+    /// operator, that is so if all its subtasks had. Whether it is to run again [`is_over`](Self::is_over) says.
     pub fn has_finished(&self) -> bool {
         match (&self.finished, self.subtask) {
             (Finished::Operator, _) => true,
             (Finished::Subtasks(finished), Some(subtask)) => !self.is_rescaled() && finished.contains(&subtask.index),
             (Finished::Subtasks(_), None) => false,
         }
+    }
+
+    /// Is there nothing left for the task to do? So if all of the operator's had finished, whatever the parallelism is
+    /// now: it isn't run again, but for passing its end on. Where only some had, all run again, as in Flink: those that had
+    /// finished begin with nothing, and at another parallelism what the others had is shared out among all.
+    pub fn is_over(&self) -> bool {
+        self.finished == Finished::Operator
     }
 
     /// Has the task no state at all?
