@@ -5,6 +5,8 @@
 #[path = "support/finished_job.rs"]
 mod finished_job;
 
+use std::collections::BTreeSet;
+
 use drystone::ErrorKind;
 use drystone::coordinator::Acknowledged;
 use drystone::handle::{DistributionMode, OperatorSubtasks};
@@ -64,13 +66,12 @@ async fn what_had_finished_in_part_is_rescaled_without_what_had_finished() {
         for index in 0..parallelism {
             let task = restore.task(MIDDLE, index, parallelism).unwrap();
             assert!(task.is_rescaled() && !task.has_finished() && !task.is_over());
-            let read = task.read_all().await.unwrap();
+            task.read_all().await.unwrap();
             for keyed in &task.managed_keyed {
                 groups.extend(keyed.key_groups.start..keyed.key_groups.start + keyed.key_groups.count);
             }
             partitions =
                 task.managed_operator.iter().flat_map(|handle| &handle.states).map(|s| s.partitions.len()).sum();
-            drop(read);
         }
         // The first eight key groups were those of the two that ran.
         assert_eq!(groups, (0..8).collect::<Vec<_>>(), "{parallelism}");
@@ -83,7 +84,8 @@ async fn union_state_of_an_operator_that_has_finished_in_part_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let job = Job::new(directory.path()).await;
     let checkpoint = job.take(DistributionMode::Union);
-    assert_eq!(job.coordinator.partly_finished_with_union(checkpoint), Some(MIDDLE));
+    let nobody = BTreeSet::new();
+    assert_eq!(job.coordinator.partly_finished_with_union(checkpoint, &nobody), Some(MIDDLE));
     let error = job.coordinator.complete(checkpoint).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     let text = error.to_string();
@@ -91,8 +93,30 @@ async fn union_state_of_an_operator_that_has_finished_in_part_is_refused() {
     assert_eq!((job.coordinator.pending(), job.coordinator.completed()), (vec![], vec![]));
     // Broadcast state is the same on all.
     let checkpoint = job.take(DistributionMode::Broadcast);
-    assert_eq!(job.coordinator.partly_finished_with_union(checkpoint), None);
+    assert_eq!(job.coordinator.partly_finished_with_union(checkpoint, &nobody), None);
     assert_eq!(job.coordinator.complete(checkpoint).await.unwrap().checkpoint, CheckpointId(2));
+}
+
+/// Who will have finished by a checkpoint does so together with all others, where there is union state.
+#[tokio::test]
+async fn union_state_of_an_operator_of_which_some_are_about_to_finish_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let job = Job::new(directory.path()).await;
+    let checkpoint = job.trigger();
+    for index in 0..3 {
+        job.acknowledge(checkpoint, job.subtask(MIDDLE, index), DistributionMode::Union);
+    }
+    for index in 0..2 {
+        job.acknowledge(checkpoint, job.subtask(SOURCE, index), DistributionMode::SplitDistribute);
+    }
+    let found = |who: &[(OperatorId, u32)]| {
+        let ended = who.iter().map(|&(operator, index)| job.subtask(operator, index)).collect();
+        job.coordinator.partly_finished_with_union(checkpoint, &ended)
+    };
+    assert_eq!(found(&[]), None);
+    assert_eq!(found(&[(MIDDLE, 1)]), Some(MIDDLE));
+    assert_eq!(found(&[(MIDDLE, 0), (MIDDLE, 1), (MIDDLE, 2)]), None);
+    assert_eq!(found(&[(SOURCE, 1)]), None);
 }
 
 #[tokio::test]

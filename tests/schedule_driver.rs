@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "support/finished_job.rs"]
+#[allow(dead_code)]
+mod finished_job;
 #[path = "support/live.rs"]
 #[allow(dead_code)]
 mod live;
@@ -18,7 +21,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use drystone::ErrorKind;
 use drystone::coordinator::{Acknowledged, JobEnd};
 use drystone::driver::{Driver, Order, Outcome};
+use drystone::handle::DistributionMode;
 use drystone::id::{CheckpointId, OperatorId, Scope};
+use drystone::protocol::Acknowledgement;
 use drystone::read::{Finished, ReadLimits, Restore};
 use drystone::schedule::{Alignment, Backup, Failure, Kind, Refusal, RequestId, ScheduleSettings, UnalignedSettings};
 use live::Live;
@@ -219,6 +224,58 @@ async fn tasks_finish_one_by_one() {
     sleep(seconds(100)).await;
     assert_eq!(job.log().len(), 9);
     job.coordinator().dispose(JobEnd::Finished).await.unwrap();
+    job.end().await.unwrap();
+}
+
+/// All have acknowledged, with operator state of this mode; the driver hears of it.
+async fn acknowledge_all(job: &Paced, checkpoint: u64, mode: DistributionMode) {
+    let take = job.take(checkpoint);
+    for subtask in take.subtasks {
+        let (epoch, checkpoint) = (take.trigger.epoch, take.trigger.checkpoint);
+        let state = Some(Box::new(finished_job::state(subtask, mode)));
+        let acknowledgement = Acknowledgement { epoch, checkpoint, subtask, state, sealed: vec![] };
+        job.coordinator().acknowledge(acknowledgement).unwrap();
+    }
+    job.handle.ready(CheckpointId(checkpoint)).await.unwrap();
+    sleep(seconds(1)).await;
+}
+
+/// What goes to all tasks of the next run would lack a part: it isn't tried, and says nothing against the job.
+#[tokio::test(start_paused = true)]
+async fn union_state_of_an_operator_that_has_finished_in_part_ends_the_checkpoint() {
+    let job = paced(ScheduleSettings { failures_tolerated: 0, ..every_ten() }).await;
+    (1..=2).for_each(|checkpoint| job.workers.ignore(checkpoint));
+    job.handle.finished(job.live.subtask(2)).await.unwrap();
+    sleep(seconds(11)).await;
+    acknowledge_all(&job, 1, DistributionMode::Union).await;
+    sleep(seconds(10)).await;
+    acknowledge_all(&job, 2, DistributionMode::Broadcast).await;
+    assert_eq!(job.log(), ["10 take 1 periodic", "11 aborted 1 taskclosing", "20 take 2 periodic", "22 completed 2"]);
+    job.end().await.unwrap();
+}
+
+/// Where there is union state all finish by one checkpoint; else the last ones would wait for ever.
+#[tokio::test(start_paused = true)]
+async fn who_has_union_state_finishes_with_all_others() {
+    let job = paced(ScheduleSettings { failures_tolerated: 0, ..every_ten() }).await;
+    (1..=3).for_each(|checkpoint| job.workers.ignore(checkpoint));
+    job.handle.end_of_data(job.live.subtask(2)).await.unwrap();
+    sleep(seconds(11)).await;
+    acknowledge_all(&job, 1, DistributionMode::Union).await;
+    job.handle.end_of_data(job.live.subtask(1)).await.unwrap();
+    job.handle.end_of_data(job.live.subtask(0)).await.unwrap();
+    sleep(seconds(1)).await;
+    acknowledge_all(&job, 2, DistributionMode::Union).await;
+    let expected = [
+        "10 take 1 periodic",
+        "11 aborted 1 taskclosing",
+        "12 take 2 final",
+        "13 completed 2",
+        "13 release 0",
+        "13 release 1",
+        "13 release 2",
+    ];
+    assert_eq!(job.log(), expected);
     job.end().await.unwrap();
 }
 

@@ -117,7 +117,7 @@ catalogue! {
         MIN_PAUSE "execution.checkpointing.min-pause" TIME, Some("0 ms"), Scheduler:
             "Time from one checkpoint's end to the next one's start, at least.";
         MAX_CONCURRENT_CHECKPOINTS "execution.checkpointing.max-concurrent-checkpoints" FROM_1, Some("1"), Scheduler:
-            "How many checkpoints may be under way at once; 1 where they are unaligned.";
+            "How many checkpoints may be under way at once; 1 where they are unaligned, or there is a pause between them.";
         TOLERABLE_FAILED_CHECKPOINTS "execution.checkpointing.tolerable-failed-checkpoints"
             FROM_0, Some("0"), Scheduler: "How many checkpoints in a row may fail before the job does.";
         MODE "execution.checkpointing.mode" Kind::OneOf(CheckpointMode::NAMES), Some("EXACTLY_ONCE"), Scheduler:
@@ -133,7 +133,7 @@ catalogue! {
     }
     "Unaligned checkpoints" {
         UNALIGNED_ENABLED "execution.checkpointing.unaligned.enabled"
-            as [deprecated("execution.checkpointing.unaligned")] BOOL, Some("false"), Engine: "Whether barriers overtake records, which then are part of the checkpoint.";
+            as [deprecated("execution.checkpointing.unaligned")] BOOL, Some("false"), Engine: "Whether barriers overtake records, which then are part of the checkpoint; in the mode EXACTLY_ONCE only.";
         UNALIGNED_FORCED "execution.checkpointing.unaligned.forced" BOOL, Some("false"), Engine:
             "Whether they do so even in iterations.";
         UNALIGNED_INTERRUPTIBLE_TIMERS "execution.checkpointing.unaligned.interruptible-timers.enabled"

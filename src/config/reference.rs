@@ -29,8 +29,8 @@ an option takes its value, but the key stays an option of its own.
 
 const USERS: [(User, &str); 4] = [
     (User::Storage, "Drystone's storage layer"),
-    (User::Scheduler, "whoever triggers checkpoints and restores them; Drystone reads and checks it, and hands it on"),
-    (User::Engine, "other parts of a stream processor; likewise"),
+    (User::Scheduler, "`schedule` and `driver`, or whoever else triggers checkpoints and restores them"),
+    (User::Engine, "other parts of a stream processor; Drystone reads and checks it, and hands it on"),
     (User::Carried, "read, checked and carried for the caller; nothing here acts on it yet"),
 ];
 

@@ -1,5 +1,7 @@
 //! From what the subtasks acknowledged to the metadata of a checkpoint.
 
+use std::collections::BTreeSet;
+
 use super::books::Draft;
 use crate::config::Retention;
 use crate::error::{Error, ErrorKind, Result};
@@ -8,7 +10,7 @@ use crate::handle::{
     ChannelHandle, CheckpointMetadata, DistributionMode, Operator, OperatorStateHandle, OperatorSubtasks, StreamHandle,
     SubtaskEntry, SubtaskState,
 };
-use crate::id::{CheckpointId, OperatorId};
+use crate::id::{CheckpointId, OperatorId, Subtask};
 use crate::ledger::JobEnd;
 use crate::protocol::OperatorSpec;
 
@@ -22,7 +24,7 @@ pub(super) fn assemble(
     version: u32,
     retention: Retention,
 ) -> Result<CheckpointMetadata> {
-    if let Some(operator) = partly_finished_with_union(operators, &draft) {
+    if let Some(operator) = partly_finished_with_union(operators, &draft, &BTreeSet::new()) {
         let message = format!(
             "checkpoint {checkpoint}: some subtasks of operator {operator} have finished, and others have union state, of \
              which a part would be missing"
@@ -63,12 +65,20 @@ fn operator(spec: &OperatorSpec, draft: &mut Draft) -> Operator {
     }
 }
 
-/// What goes to every task of the next run has to be there whole.
-pub(super) fn partly_finished_with_union(operators: &[OperatorSpec], draft: &Draft) -> Option<OperatorId> {
+/// What goes to every task of the next run has to be there whole; those that were at the end of their data by then
+/// (`ended`) count for nothing unless all were.
+pub(super) fn partly_finished_with_union(
+    operators: &[OperatorSpec],
+    draft: &Draft,
+    ended: &BTreeSet<Subtask>,
+) -> Option<OperatorId> {
     let is_union = |handle: &OperatorStateHandle| handle.states.iter().any(|s| s.mode == DistributionMode::Union);
     let has_union = |state: &SubtaskState| state.managed_operator.iter().chain(&state.raw_operator).any(is_union);
     let is_affected = |spec: &&OperatorSpec| {
-        spec.subtasks().any(|subtask| draft.finished.contains(&subtask))
+        let some_finished = spec.subtasks().any(|subtask| draft.finished.contains(&subtask));
+        let count = spec.subtasks().filter(|subtask| ended.contains(subtask)).count();
+        let some_ended = count > 0 && count < spec.parallelism as usize;
+        (some_finished || some_ended)
             && spec.subtasks().any(|subtask| draft.states.get(&subtask).is_some_and(|state| has_union(state)))
     };
     operators.iter().find(is_affected).map(|spec| spec.id)

@@ -298,11 +298,17 @@ impl Coordinator {
         &self.shared.operators
     }
 
-    /// An operator of which some subtasks have finished before this checkpoint and others have union state: of what
-    /// goes to all a part would be missing, so that it can't be completed. `None`, too, if it isn't under way.
-    pub fn partly_finished_with_union(&self, checkpoint: CheckpointId) -> Option<OperatorId> {
+    /// An operator with union state of which some subtasks have finished before this checkpoint: of what goes to all a part
+    /// would be missing, so that it can't be completed. Or one of which some subtasks, but not all, were at the end of
+    /// their data by then (`ended`): completed, it would let them finish, and none after it could be completed. `None`, too,
+    /// if it isn't under way.
+    pub fn partly_finished_with_union(
+        &self,
+        checkpoint: CheckpointId,
+        ended: &BTreeSet<Subtask>,
+    ) -> Option<OperatorId> {
         let books = self.books();
-        assemble::partly_finished_with_union(&self.shared.operators, books.drafts.get(&checkpoint)?)
+        assemble::partly_finished_with_union(&self.shared.operators, books.drafts.get(&checkpoint)?, ended)
     }
 
     /// Where the job's checkpoints lie.

@@ -1,6 +1,6 @@
 //! What the schedule decides is done, and what comes of it is said to the schedule.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::handle::Said;
@@ -74,6 +74,8 @@ impl Driver {
         }
         let subtasks: Vec<Subtask> = self.schedule.running_subtasks().collect();
         is_ready |= subtasks.is_empty();
+        let ended: BTreeSet<Subtask> = self.schedule.ended_subtasks().collect();
+        self.ended.extend((!ended.is_empty()).then_some((checkpoint, ended)));
         self.requested.extend(request.map(|request| (checkpoint, request)));
         let alignment = self.schedule.settings().alignment(kind);
         let take = Take { trigger, kind, alignment, request, subtasks };
@@ -103,9 +105,12 @@ impl Driver {
         if !is_known || self.committing.contains(&checkpoint) {
             return Ok(());
         }
-        match self.coordinator.partly_finished_with_union(checkpoint) {
+        let nobody = BTreeSet::new();
+        let ended = self.ended.get(&checkpoint).unwrap_or(&nobody);
+        match self.coordinator.partly_finished_with_union(checkpoint, ended) {
             Some(operator) if self.coordinator.abort(checkpoint) => {
-                let reason = format!("some subtasks of operator {operator} have finished, and it has union state");
+                let reason =
+                    format!("some subtasks of operator {operator} have finished, or will, and it has union state");
                 self.failed(checkpoint, Failure::TaskClosing, reason, now)
             }
             _ => {
@@ -148,6 +153,7 @@ impl Driver {
 
     fn completed(&mut self, completed: Completed, now: Duration) -> Result<()> {
         let checkpoint = completed.checkpoint;
+        self.ended.remove(&checkpoint);
         if let Some(request) = self.requested.remove(&checkpoint) {
             self.answer(request, Outcome::Completed(completed.clone()));
         }
@@ -195,6 +201,7 @@ impl Driver {
     }
 
     fn tell_of_failure(&mut self, checkpoint: CheckpointId, failure: Failure, reason: String) {
+        self.ended.remove(&checkpoint);
         if let Some(request) = self.requested.remove(&checkpoint) {
             self.answer(request, Outcome::Failed { checkpoint, failure, reason: reason.clone() });
         }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 pub use handle::{Handle, Outcome};
 
@@ -32,6 +32,53 @@ const WAITING_MAX: usize = 256;
 
 /// Runs the schedule. Made with [`Driver::new`]; does nothing before [`run`](Self::run), and nothing is triggered before
 /// [`Handle::start`].
+///
+/// ```
+/// use drystone::config::Config;
+/// use drystone::coordinator::Acknowledged;
+/// use drystone::driver::{Driver, Order};
+/// use drystone::id::{JobId, OperatorId};
+/// use drystone::protocol::{Acknowledgement, OperatorSpec};
+/// use drystone::schedule::ScheduleSettings;
+/// use drystone::storage::Storage;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+/// # runtime.block_on(async {
+/// # let directory = tempfile::tempdir()?;
+/// # let directory = directory.path().display();
+/// let config = Config::from_yaml(&format!("execution.checkpointing: {{ dir: 'file:{directory}', interval: 10 ms }}"))?;
+/// let storage = Storage::open(&config)?;
+/// let operators = vec![OperatorSpec::new(OperatorId([2; 16]), 2, 128)];
+/// let coordinator = storage.coordinator(JobId([1; 16]), operators).await?;
+/// let settings = ScheduleSettings::from(storage.settings());
+/// let (driver, handle, mut orders) = Driver::new(coordinator.clone(), settings, 0)?;
+/// let running = tokio::spawn(driver.run());
+/// handle.start().await?;
+/// while let Some(order) = orders.recv().await {
+///     match order {
+///         Order::Take(take) => {
+///             // To the workers. They answer one by one, here without state.
+///             let (epoch, checkpoint) = (take.trigger.epoch, take.trigger.checkpoint);
+///             for subtask in take.subtasks {
+///                 let nothing = Acknowledgement { epoch, checkpoint, subtask, state: None, sealed: vec![] };
+///                 if coordinator.acknowledge(nothing)? == Acknowledged::Ready {
+///                     handle.ready(checkpoint).await?;
+///                 }
+///             }
+///         }
+///         Order::Completed(completed) => {
+///             assert_eq!(completed.checkpoint.0, 1);
+///             break;
+///         }
+///         other => panic!("{other:?}"),
+///     }
+/// }
+/// drop((handle, orders));
+/// running.await??;
+/// # Ok(())
+/// # })
+/// # }
+/// ```
 pub struct Driver {
     coordinator: Coordinator,
     schedule: Schedule,
@@ -42,6 +89,8 @@ pub struct Driver {
     /// Those who wait for what they asked for.
     answers: BTreeMap<RequestId, oneshot::Sender<Outcome>>,
     requested: BTreeMap<CheckpointId, RequestId>,
+    /// Who was at the end of the data when a checkpoint began.
+    ended: BTreeMap<CheckpointId, BTreeSet<Subtask>>,
     committing: BTreeSet<CheckpointId>,
     work: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
     /// Commits of which nobody knows whether they happened, as far as the schedule has given them up.
@@ -128,6 +177,7 @@ impl Driver {
             outbox: VecDeque::new(),
             answers: BTreeMap::new(),
             requested: BTreeMap::new(),
+            ended: BTreeMap::new(),
             committing: BTreeSet::new(),
             work: FuturesUnordered::new(),
             in_doubt: BTreeSet::new(),
@@ -177,7 +227,7 @@ impl Driver {
             room = self.orders.clone().reserve_owned(), if !self.outbox.is_empty() => Next::Room(room.ok()),
             Some(done) = self.work.next(), if !self.work.is_empty() => Next::Done(done),
             said = self.said.recv(), if has_room => Next::Said(said),
-            () = sleep_until(wake.unwrap_or(begun)), if has_room && wake.is_some() => Next::Tick,
+            () = tokio::time::sleep_until(wake.unwrap_or(begun)), if has_room && wake.is_some() => Next::Tick,
         }
     }
 

@@ -201,6 +201,11 @@ impl Schedule {
         self.tasks.finished()
     }
 
+    /// The subtasks that are at the end of their data, and have not finished.
+    pub fn ended_subtasks(&self) -> impl Iterator<Item = Subtask> + '_ {
+        self.tasks.ended()
+    }
+
     /// The subtasks that are to be asked.
     pub fn running_subtasks(&self) -> impl Iterator<Item = Subtask> + '_ {
         self.tasks.running()

@@ -103,6 +103,11 @@ impl Tasks {
         self.states.iter().filter(|(_, state)| **state == State::Finished).map(|(&subtask, _)| subtask)
     }
 
+    pub(super) fn ended(&self) -> impl Iterator<Item = Subtask> + '_ {
+        let ended = |state: &State| matches!(state, State::Waiting(_) | State::Released);
+        self.states.iter().filter(move |(_, state)| ended(state)).map(|(&subtask, _)| subtask)
+    }
+
     pub(super) fn running(&self) -> impl Iterator<Item = Subtask> + '_ {
         self.states.iter().filter(|(_, state)| **state != State::Finished).map(|(&subtask, _)| subtask)
     }

@@ -13,7 +13,9 @@
 use std::time::Duration;
 
 use drystone::id::{CheckpointId, OperatorId, Subtask};
-use drystone::schedule::{Action, Backup, Event, Failure, Kind, Refusal, RequestId, Schedule, ScheduleSettings};
+use drystone::schedule::{
+    Action, Backup, Event, Failure, Kind, Refusal, RequestId, Schedule, ScheduleSettings, UnalignedSettings,
+};
 
 pub fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
@@ -149,6 +151,37 @@ fn refusal_text(refusal: Refusal) -> String {
         Refusal::NotAllRunning => "not-all-running".into(),
         Refusal::Stopped => "stopped".into(),
         Refusal::NotTriggered(failure) => format!("not-triggered {failure:?}").to_lowercase(),
+    }
+}
+
+/// From `interval=100 pause=50`: what isn't named is as by default, but that the timeout is 1000 and any number may fail.
+pub fn settings(text: &str) -> ScheduleSettings {
+    let mut settings =
+        ScheduleSettings { timeout: millis(1000), failures_tolerated: i32::MAX as u32, ..ScheduleSettings::default() };
+    for word in text.split_whitespace() {
+        let (name, value) = word.split_once('=').unwrap();
+        let time = || millis(value.parse().unwrap());
+        match name {
+            "interval" => settings.interval = Some(time()),
+            "behind" => settings.interval_during_backlog = Some(time()),
+            "pause" => settings.min_pause = time(),
+            "timeout" => settings.timeout = time(),
+            "many" => settings.concurrent_max = value.parse().unwrap(),
+            "tolerated" => settings.failures_tolerated = value.parse().unwrap(),
+            "after-finish" => settings.after_tasks_finish = value.parse().unwrap(),
+            "unaligned" => settings.unaligned = Some(UnalignedSettings { aligned_timeout: time(), forced: false }),
+            _ => panic!("no setting {name}"),
+        }
+    }
+    settings
+}
+
+/// Two tasks; the first checkpoint is a whole interval after the start.
+pub fn check(rows: &[(&str, &str, &str, &str)]) {
+    for (rule, with, lines, expected) in rows {
+        let done = Timeline::new(settings(with), 2, u64::MAX).run(lines);
+        let expected: Vec<_> = expected.split(';').map(str::trim).filter(|line| !line.is_empty()).collect();
+        assert_eq!(done, expected, "{rule}\n  {with}\n  {lines}");
     }
 }
 
