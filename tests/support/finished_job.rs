@@ -80,9 +80,11 @@ impl Job {
         self.coordinator.acknowledge_operator(checkpoint, SOURCE, splits).unwrap();
         let enumerator = inline("of the sink", vec![9]);
         self.coordinator.acknowledge_operator(checkpoint, SINK, enumerator).unwrap();
-        (0..2).for_each(|index| drop(self.finished(checkpoint, SOURCE, index)));
+        for index in 0..2 {
+            self.finished(checkpoint, SOURCE, index);
+            self.acknowledge(checkpoint, self.subtask(MIDDLE, index), mode);
+        }
         self.finished(checkpoint, MIDDLE, 2);
-        (0..2).for_each(|index| drop(self.acknowledge(checkpoint, self.subtask(MIDDLE, index), mode)));
         let last = self.acknowledge(checkpoint, self.subtask(SINK, 0), DistributionMode::Union);
         assert_eq!(last, Acknowledged::Ready);
         checkpoint
