@@ -170,8 +170,14 @@ impl Storage {
     }
 
     fn worker_settings(&self) -> WorkerSettings {
+        let write = self.write_settings();
+        let subtasks_per_file_max = Some(self.settings.unaligned.max_subtasks_per_channel_state_file);
+        let file_bytes_max = self.settings.max_file_size.0;
+        let apart =
+            (!self.settings.merges_files()).then_some(WriteSettings { file_bytes_max, subtasks_per_file_max, ..write });
         WorkerSettings {
-            write: self.write_settings(),
+            write,
+            channels: apart,
             buffered_bytes_total_max: self.settings.write_memory.0,
             linger: self.settings.seal_linger,
         }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use drystone::ErrorKind;
-use drystone::blocking::Storage;
+use drystone::blocking::{Storage, TaskRead};
 use drystone::config::{ClaimMode, Config};
 use drystone::coordinator::{Acknowledged, JobEnd};
-use drystone::handle::{KeyGroupsForm, KeyGroupsHandle, KeyedHandle, StreamHandle, SubtaskState};
+use drystone::handle::{ChannelInfo, KeyGroupsForm, KeyGroupsHandle, KeyedHandle, StreamHandle, SubtaskState};
 use drystone::id::{JobId, KeyGroupRange, OperatorId, Scope};
 use drystone::protocol::{Acknowledgement, OperatorSpec, Reuse, RewriteReason};
 use drystone::store::FlinkPath;
+use drystone::worker::{ChannelForm, ChannelHandles};
 use object_store::memory::InMemory;
 
 const JOB: JobId = JobId([4; 16]);
@@ -96,4 +97,44 @@ fn within_a_runtime_it_refuses_rather_than_block() {
         worker.abort(1, drystone::id::CheckpointId(1));
         drop((worker, storage));
     });
+}
+
+#[test]
+fn records_in_flight_and_tasks_together_without_a_runtime() {
+    let storage = storage();
+    let operator = OperatorSpec::new(OperatorId([1; 16]), 2, 4);
+    let coordinator = storage.coordinator(JOB, vec![operator.clone()]).unwrap();
+    let worker = storage.worker(JOB, "worker").unwrap();
+    operator.subtasks().for_each(|subtask| worker.register(subtask));
+    let checkpoint = coordinator.next_checkpoint();
+    let trigger = coordinator.trigger(checkpoint).unwrap();
+    let channel = ChannelInfo { outer: 0, inner: 1 };
+    let snapshots = operator.subtasks().map(|subtask| {
+        let snapshot = worker.begin(subtask, &trigger).unwrap();
+        let mut channels = snapshot.channels();
+        channels.input(channel, &[Bytes::from(format!("to {}", subtask.index))]).unwrap();
+        channels.output(channel, &[Bytes::from(format!("from {}", subtask.index))]).unwrap();
+        (subtask, channels.finish().unwrap(), snapshot.finish().unwrap())
+    });
+    for (subtask, written, ticket) in snapshots.collect::<Vec<_>>() {
+        let durable = ticket.seal().unwrap();
+        let ChannelHandles { inputs, outputs } = durable.channels(&written, ChannelForm::Merged).unwrap();
+        let state = SubtaskState { input_channels: inputs, output_channels: outputs, ..SubtaskState::default() };
+        let (epoch, state, sealed) = (trigger.epoch, Some(Box::new(state)), durable.sealed().to_vec());
+        coordinator.acknowledge(Acknowledgement { epoch, checkpoint, subtask, state, sealed }).unwrap();
+    }
+    let path = coordinator.complete(checkpoint).unwrap().path;
+    let restore = storage.restore(&path).unwrap();
+    let tasks = [0, 1].map(|index| restore.task(operator.id, index, 2).unwrap());
+    assert_eq!(TaskRead::together(&[]).err().unwrap().kind(), ErrorKind::Invalid);
+    for piece in TaskRead::together(&tasks).unwrap() {
+        let piece = piece.unwrap();
+        let task = &tasks[piece.task];
+        let mut found = Vec::new();
+        for channel in task.input_channels.iter().chain(&task.output_channels) {
+            found.extend(channel.in_flight(&piece.bytes).unwrap());
+        }
+        let texts: Vec<_> = found.iter().map(|found| String::from_utf8(found.chunks.concat()).unwrap()).collect();
+        assert_eq!(texts, [format!("to {}", piece.task), format!("from {}", piece.task)]);
+    }
 }

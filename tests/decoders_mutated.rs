@@ -78,6 +78,7 @@ tests! {
     fence_log: 6_000,
     barred: 12_000,
     hint: 12_000,
+    in_flight: 12_000,
     properties: 6_000,
     config_yaml: 200,
     flink_conf: 100,

@@ -133,8 +133,12 @@ impl Job {
         };
         settings.write = WriteSettings { inline_bytes_max: 0, ..write };
         let live = Live::new(Arc::new(InMemory::new()), SUBTASKS, settings).await;
-        let worker_settings =
-            WorkerSettings { write, buffered_bytes_total_max: 1 << 20, linger: Duration::from_millis(10) };
+        let worker_settings = WorkerSettings {
+            write,
+            channels: None,
+            buffered_bytes_total_max: 1 << 20,
+            linger: Duration::from_millis(10),
+        };
         let worker = Worker::new(live.directory.clone(), "worker-0", worker_settings, live.tokens.clone());
         let databases = vec![Database::new(); SUBTASKS as usize];
         Self { live, worker, worker_settings, databases, model: BTreeMap::new(), workers: 1 }

@@ -43,7 +43,8 @@ async fn interleaved() -> World {
     let watch = Arc::new(Watch::default());
     let live = Live::new(Arc::new(WatchedStore::new(watch.clone())), TASKS, live::settings()).await;
     let write = WriteSettings { inline_bytes_max: 0, ..WriteSettings::default() };
-    let settings = WorkerSettings { write, buffered_bytes_total_max: 64 << 20, linger: Duration::from_secs(3600) };
+    let settings =
+        WorkerSettings { write, channels: None, buffered_bytes_total_max: 64 << 20, linger: Duration::from_secs(3600) };
     let worker = Worker::new(live.directory.clone(), "w", settings, live.tokens.clone());
     live.spec.subtasks().for_each(|subtask| worker.register(subtask));
     let checkpoint = live.coordinator.next_checkpoint();

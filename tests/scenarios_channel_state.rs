@@ -17,7 +17,7 @@ use drystone::handle::{
     ChannelHandle, ChannelInfo, MergedChannelHandle, SingleChannelHandle, StreamHandle, SubtaskState,
 };
 use drystone::id::{CheckpointId, Scope};
-use drystone::read::{ReadLimits, Restore, TaskRestore};
+use drystone::read::{InFlight, ReadLimits, Restore, TaskRestore};
 use heir::Heir;
 use runs::{Memory, UNALIGNED, data};
 use scenario::{JOB, Job, OPERATOR, memory, path};
@@ -60,9 +60,20 @@ async fn check(task: &TaskRestore, fixture: &str, listed: &Value) -> usize {
         assert_eq!(hex(&merged.channels), listed["serializedChannelOffsetsHex"].as_str().unwrap());
         let bytes = restored.bytes(channel.stream.unwrap());
         assert!(bytes == bytes_of(fixture, &listed["delegate"]), "{merged:?}");
-        for channel in listed["channels"].as_array().unwrap() {
-            let offsets = channel["offsets"].as_array().unwrap();
-            assert!(offsets.iter().all(|offset| (offset.as_u64().unwrap() as usize) < bytes.len()));
+        let found = channel.in_flight(&bytes).unwrap();
+        let listed = listed["channels"].as_array().unwrap();
+        assert_eq!(found.len(), listed.len());
+        for (InFlight { channel, chunks }, listed) in found.iter().zip(listed) {
+            let info = listed["info"].as_str().unwrap();
+            assert!(
+                info.contains(&format!("={}, ", channel.outer)) && info.ends_with(&format!("={}}}", channel.inner))
+            );
+            for (chunk, offset) in chunks.iter().zip(listed["offsets"].as_array().unwrap()) {
+                let at = offset.as_u64().unwrap() as usize + 4;
+                assert_eq!(bytes[at..at + chunk.len()], chunk[..]);
+            }
+            let with_headers: usize = chunks.iter().map(|chunk| chunk.len() + 4).sum();
+            assert_eq!(with_headers as u64, listed["stateSize"].as_u64().unwrap());
         }
         all += bytes.len();
     }

@@ -45,7 +45,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 pub use coordinator::Coordinator;
 pub use restore::{Restore, TaskRead, TaskRestore};
-pub use worker::{SegmentWriter, Snapshot, Ticket, Worker};
+pub use worker::{ChannelWriter, SegmentWriter, Snapshot, Ticket, Worker};
 
 use crate::config::{Config, Settings};
 use crate::error::{Error, ErrorKind, Result};

@@ -4,10 +4,10 @@ use bytes::Bytes;
 
 use super::{Held, Waiter};
 use crate::error::Result;
-use crate::handle::StreamHandle;
+use crate::handle::{ChannelInfo, StreamHandle};
 use crate::id::{CheckpointId, Scope, Subtask};
 use crate::protocol::{Reuse, Trigger};
-use crate::worker::{self, Durable, WorkerUsage};
+use crate::worker::{self, Durable, WorkerUsage, WrittenChannels};
 use crate::write::{self, Written};
 
 /// As [`worker::Worker`].
@@ -92,6 +92,12 @@ impl Snapshot {
     pub fn segment(&self, scope: Scope, size_hint: Option<u64>) -> SegmentWriter {
         let writer = self.inner.get().map(|snapshot| snapshot.segment(scope, size_hint)).ok();
         SegmentWriter { inner: Held { value: writer, waiter: self.inner.waiter.clone() } }
+    }
+
+    /// As [`worker::Snapshot::channels`].
+    pub fn channels(&self) -> ChannelWriter {
+        let writer = self.inner.get().map(worker::Snapshot::channels).ok();
+        ChannelWriter { inner: Held { value: writer, waiter: self.inner.waiter.clone() } }
     }
 
     /// As [`worker::Snapshot::reuse`].
@@ -183,6 +189,40 @@ impl SegmentWriter {
     /// # Errors
     /// The same.
     pub fn finish(mut self) -> Result<Written> {
+        let writer = self.inner.take()?;
+        self.inner.waiter.wait(writer.finish())?
+    }
+}
+
+/// As [`worker::ChannelWriter`].
+pub struct ChannelWriter {
+    inner: Held<worker::ChannelWriter>,
+}
+
+impl ChannelWriter {
+    /// As [`worker::ChannelWriter::input`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn input(&mut self, channel: ChannelInfo, buffers: &[Bytes]) -> Result<()> {
+        let waiter = self.inner.waiter.clone();
+        waiter.wait(self.inner.get_mut()?.input(channel, buffers))?
+    }
+
+    /// As [`worker::ChannelWriter::output`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn output(&mut self, channel: ChannelInfo, buffers: &[Bytes]) -> Result<()> {
+        let waiter = self.inner.waiter.clone();
+        waiter.wait(self.inner.get_mut()?.output(channel, buffers))?
+    }
+
+    /// As [`worker::ChannelWriter::finish`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn finish(mut self) -> Result<WrittenChannels> {
         let writer = self.inner.take()?;
         self.inner.waiter.wait(writer.finish())?
     }

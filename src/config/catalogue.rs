@@ -139,7 +139,8 @@ catalogue! {
         UNALIGNED_INTERRUPTIBLE_TIMERS "execution.checkpointing.unaligned.interruptible-timers.enabled"
             BOOL, Some("false"), Engine: "Whether a barrier may come between timers that fire together.";
         UNALIGNED_MAX_SUBTASKS_PER_FILE "execution.checkpointing.unaligned.max-subtasks-per-channel-state-file"
-            FROM_1, Some("5"), Engine: "How many subtasks share a file of records in flight.";
+            FROM_1, Some("5"), Storage:
+            "How many subtasks share a file of records in flight, where files aren't merged; where they are, any number.";
         UNALIGNED_RECOVER_OUTPUT "execution.checkpointing.unaligned.recover-output-on-downstream.enabled"
             BOOL, Some("false"), Engine:
             "Whether the receiving task restores the records that were on their way out; Flink 2.3 and later.";

@@ -42,7 +42,7 @@ pub struct MergedChannelHandle {
 }
 
 /// Which channel: of an input, (gate, channel); of an output, (partition, subpartition).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChannelInfo {
     /// Gate or partition.
     pub outer: i32,

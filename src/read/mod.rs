@@ -7,6 +7,7 @@
 //! that need it, and `restored` is the outcome for those who want it whole.
 //! Nothing here writes, and nothing here decides what lives.
 
+mod channel;
 mod checkpoint;
 mod fetch;
 mod finished;
@@ -24,6 +25,7 @@ mod task;
 mod task_read;
 mod totals;
 
+pub use channel::InFlight;
 pub use checkpoint::{Checkpoint, METADATA_BYTES_MAX};
 pub use fetch::{Fetched, Fetches, ReadMemory, fetches, fetches_within};
 pub use finished::{Exchange, Input, Vertex};

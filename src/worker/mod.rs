@@ -3,6 +3,7 @@
 //! A [`Worker`] gives each subtask a [`Snapshot`] of each checkpoint, packs what all of them write into common files, and
 //! seals a file once for all who wrote into it. It never deletes a sealed file: that is the coordinator's.
 
+mod channels;
 mod ended;
 mod group;
 mod reuse;
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+pub use channels::{ChannelForm, ChannelHandles, ChannelWriter, WrittenChannels};
 pub use snapshot::{Durable, Snapshot, Ticket};
 
 use self::ended::{End, Ended};
@@ -89,6 +91,9 @@ pub struct WorkerSettings {
     /// How segments are packed, for each checkpoint and scope; `uploads_max` and what may go inline in all are for all
     /// scopes together, and the former for all checkpoints.
     pub write: WriteSettings,
+    /// How channel state is packed, if not with all else that is exclusive: where each segment has a file of its own, that
+    /// of several subtasks can still go into one.
+    pub channels: Option<WriteSettings>,
     /// Bytes in memory, of all checkpoints: of writers' buffers, and of files not yet durable. See [`Bounds`].
     pub buffered_bytes_total_max: u64,
     /// How long a finished subtask waits for the others before the files that hold its segments are sealed.
@@ -99,6 +104,7 @@ impl Default for WorkerSettings {
     fn default() -> Self {
         Self {
             write: WriteSettings { uploads_max: 4, ..WriteSettings::default() },
+            channels: None,
             buffered_bytes_total_max: 256 << 20,
             linger: Duration::from_secs(1),
         }

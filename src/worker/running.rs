@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use futures::future::try_join;
+use futures::future::try_join_all;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -18,7 +18,15 @@ use crate::id::{CheckpointId, FileToken, Scope, Subtask};
 use crate::protocol::{Reason, Trigger};
 use crate::store::FlinkPath;
 use crate::sync::{Mutex, MutexGuard, OnceLock};
-use crate::write::{FileNaming, FilePool, InlineBudget, SealedFile};
+use crate::write::{FileNaming, FilePool, InlineBudget, SealedFile, WriteSettings};
+
+/// What a snapshot has in each pool.
+#[derive(Clone, Default)]
+pub(super) struct Placed<T> {
+    pub(super) exclusive: T,
+    pub(super) shared: T,
+    pub(super) channels: T,
+}
 
 pub(super) struct Running {
     pub(super) checkpoint: CheckpointId,
@@ -32,6 +40,8 @@ pub(super) struct Running {
     known: Mutex<HashMap<JavaString, KnownFile>>,
     exclusive: FilePool,
     shared: FilePool,
+    /// Channel state's, where that isn't with the exclusive.
+    channels: Option<FilePool>,
     linger: Duration,
     /// Why nobody will get anything.
     aborted: OnceLock<String>,
@@ -47,19 +57,21 @@ impl Running {
         let claimed = claimed.iter().map(|path| FlinkPath::parse(path).map_err(|e| e.context("claimed directory")));
         let settings = worker.settings;
         let inline = Arc::new(InlineBudget::new(FileToken((worker.tokens)()), &settings.write));
-        let pool = |directory| {
+        let pool = |directory, write: WriteSettings| {
             let (attempt, checkpoint, worker_name) = (*epoch, *checkpoint, worker.name.clone());
             let naming = FileNaming { directory, attempt, worker: worker_name, checkpoint };
             let (tokens, bounds) = (worker.tokens.clone(), worker.bounds.clone());
-            FilePool::sharing(naming, settings.write, tokens, inline.clone(), bounds)
+            FilePool::sharing(naming, write, tokens, inline.clone(), bounds)
         };
+        let directory = worker.directory.checkpoint(*checkpoint)?;
         Ok(Self {
             checkpoint: *checkpoint,
             epoch: *epoch,
             planned: plan.files.iter().filter_map(by_place).collect(),
             claimed: claimed.collect::<Result<_>>()?,
-            exclusive: pool(worker.directory.checkpoint(*checkpoint)?),
-            shared: pool(worker.directory.shared().clone()),
+            channels: settings.channels.map(|write| pool(directory.clone(), write)),
+            exclusive: pool(directory, settings.write),
+            shared: pool(worker.directory.shared().clone(), settings.write),
             inline,
             known: Mutex::default(),
             linger: settings.linger,
@@ -74,6 +86,14 @@ impl Running {
             Scope::Exclusive => &self.exclusive,
             Scope::Shared => &self.shared,
         }
+    }
+
+    pub(super) fn channel_pool(&self) -> &FilePool {
+        self.channels.as_ref().unwrap_or(&self.exclusive)
+    }
+
+    fn pools(&self) -> impl Iterator<Item = &FilePool> {
+        [&self.exclusive, &self.shared].into_iter().chain(&self.channels)
     }
 
     /// `of` is asked once for each path.
@@ -112,19 +132,17 @@ impl Running {
     }
 
     fn seal_open(&self) {
-        self.exclusive.seal_open();
-        self.shared.seal_open();
+        self.pools().for_each(FilePool::seal_open);
     }
 
     /// Seals all now.
     pub(super) async fn seal(&self) -> Result<()> {
-        try_join(self.exclusive.seal(), self.shared.seal()).await.map(drop)
+        try_join_all(self.pools().map(FilePool::seal)).await.map(drop)
     }
 
     /// Nothing more is written.
     pub(super) fn close(&self, reason: &str) {
-        self.exclusive.close(reason);
-        self.shared.close(reason);
+        self.pools().for_each(|pool| pool.close(reason));
     }
 
     /// Nothing more is written, and nobody needs wait.
@@ -135,12 +153,10 @@ impl Running {
     }
 
     /// Waits until these files are durable, and has them sealed when the group is complete or has taken too long.
-    pub(super) async fn durable(
-        &self,
-        exclusive: &BTreeSet<FileToken>,
-        shared: &BTreeSet<FileToken>,
-    ) -> Result<(Vec<SealedFile>, Vec<SealedFile>)> {
-        let mut files = std::pin::pin!(try_join(self.exclusive.wait(exclusive), self.shared.wait(shared)));
+    pub(super) async fn durable(&self, placed: &Placed<BTreeSet<FileToken>>) -> Result<Vec<SealedFile>> {
+        let Placed { exclusive, shared, channels } = placed;
+        let waits = [(&self.exclusive, exclusive), (&self.shared, shared), (self.channel_pool(), channels)];
+        let mut files = std::pin::pin!(try_join_all(waits.into_iter().map(|(pool, files)| pool.wait(files))));
         let _waiting = Waiting::new(self);
         loop {
             // Registered before the look, so that no change falls in between.
@@ -158,7 +174,7 @@ impl Running {
             }
             tokio::select! {
                 biased;
-                files = &mut files => return files,
+                files = &mut files => return files.map(|files| files.into_iter().flatten().collect()),
                 () = changed => {}
                 deadline = until(linger_until) => {
                     if self.group().is_over(deadline) {

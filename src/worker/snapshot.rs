@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Worker;
 use super::reuse::reuse;
-use super::running::{Participation, Running};
+use super::running::{Participation, Placed, Running};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::StreamHandle;
 use crate::id::Subtask;
@@ -20,16 +20,14 @@ use crate::write::{Origin, PlacedFiles, SealedFile, SegmentWriter, Written};
 pub struct Snapshot {
     worker: Worker,
     participation: Participation,
-    exclusive: Arc<PlacedFiles>,
-    shared: Arc<PlacedFiles>,
+    placed: Placed<Arc<PlacedFiles>>,
 }
 
 /// Stands for what a finished snapshot has written, until it is durable.
 #[derive(Clone)]
 pub struct Ticket {
     running: Arc<Running>,
-    exclusive: BTreeSet<FileToken>,
-    shared: BTreeSet<FileToken>,
+    placed: Placed<BTreeSet<FileToken>>,
 }
 
 /// What a snapshot has written, durable.
@@ -42,12 +40,17 @@ pub struct Durable {
 impl Snapshot {
     pub(super) fn new(worker: Worker, running: Arc<Running>, subtask: Subtask) -> Self {
         let participation = Participation::new(running, subtask);
-        Self { worker, participation, exclusive: Arc::default(), shared: Arc::default() }
+        Self { worker, participation, placed: Placed::default() }
     }
 
     /// Which checkpoint.
     pub fn checkpoint(&self) -> CheckpointId {
         self.running().checkpoint
+    }
+
+    /// Whose it is.
+    pub(super) fn subtask(&self) -> Subtask {
+        self.participation.subtask()
     }
 
     /// Starts a segment; several may be written at once. With its size known beforehand, even a long one is placed
@@ -58,10 +61,17 @@ impl Snapshot {
         let subtask = Some(self.participation.subtask());
         let origin = Origin { checkpoint: self.checkpoint(), subtask, scope };
         let placed = match scope {
-            Scope::Exclusive => &self.exclusive,
-            Scope::Shared => &self.shared,
+            Scope::Exclusive => &self.placed.exclusive,
+            Scope::Shared => &self.placed.shared,
         };
         self.running().pool(scope).segment(origin, size_hint).noted_in(placed.clone())
+    }
+
+    /// A segment for channel state.
+    pub(super) fn channel_segment(&self) -> SegmentWriter {
+        let (checkpoint, subtask) = (self.checkpoint(), Some(self.subtask()));
+        let origin = Origin { checkpoint, subtask, scope: Scope::Exclusive };
+        self.running().channel_pool().segment(origin, None).noted_in(self.placed.channels.clone())
     }
 
     /// May a handle of an earlier checkpoint go into this one as it is?
@@ -94,7 +104,9 @@ impl Snapshot {
     /// Everything is written. Doesn't wait; if all others have finished, the files are on their way now.
     pub fn finish(self) -> Ticket {
         let running = self.running().clone();
-        Ticket { running, exclusive: self.exclusive.files(), shared: self.shared.files() }
+        let Placed { exclusive, shared, channels } = &self.placed;
+        let placed = Placed { exclusive: exclusive.files(), shared: shared.files(), channels: channels.files() };
+        Ticket { running, placed }
     }
 
     /// [`finish`](Self::finish), then [`Ticket::seal`]. Cancelled, the snapshot is finished all the same.
@@ -122,17 +134,17 @@ impl Ticket {
     /// Of the first of its files that failed: `Store` and whatever else [`Location::create`](crate::store::Location)
     /// gives. `Conflict`: the checkpoint ended before, or the worker was closed.
     pub async fn seal(&self) -> Result<Durable> {
-        if self.exclusive.is_empty() && self.shared.is_empty() {
+        let Placed { exclusive, shared, channels } = &self.placed;
+        if [exclusive, shared, channels].into_iter().all(BTreeSet::is_empty) {
             return Ok(Durable::default());
         }
-        let (exclusive, shared) = self.running.durable(&self.exclusive, &self.shared).await?;
-        Ok(Durable::new(exclusive.into_iter().chain(shared)))
+        Ok(Durable::new(self.running.durable(&self.placed).await?))
     }
 }
 
 impl Durable {
-    fn new(files: impl Iterator<Item = SealedFile>) -> Self {
-        let files: BTreeMap<_, _> = files.map(|file| (file.token, file)).collect();
+    fn new(files: Vec<SealedFile>) -> Self {
+        let files: BTreeMap<_, _> = files.into_iter().map(|file| (file.token, file)).collect();
         let size = |file: &SealedFile| SealedSize { path: file.path.to_string(), bytes: file.file_bytes };
         let sealed = files.values().map(size).collect();
         Self { files, sealed }

@@ -97,6 +97,7 @@ fn settings(setup: &Setup) -> CoordinatorSettings {
 pub fn worker(directory: JobDirectory, name: &str, setup: &Setup, tokens: &Tokens) -> Worker {
     let settings = WorkerSettings {
         write: write_settings(setup),
+        channels: None,
         buffered_bytes_total_max: setup.memory_bytes_max,
         linger: Duration::from_millis(setup.linger_ms),
     };

@@ -5,12 +5,13 @@ use std::path::Path;
 use bytes::Bytes;
 use drystone::config::Config;
 use drystone::coordinator::Acknowledged;
-use drystone::handle::{InlineHandle, JavaString, OperatorSubtasks, StreamHandle};
-use drystone::id::{JobId, Scope};
+use drystone::handle::{ChannelHandle, InlineHandle, JavaString, OperatorSubtasks, Part, StreamHandle};
+use drystone::id::JobId;
 use drystone::protocol::{Acknowledgement, OperatorSpec};
-use drystone::read::{Checkpoint, ReadLimits, State, open_handle};
+use drystone::read::{ChannelRestore, Checkpoint, InFlight, ReadLimits, State, open_handle};
 use drystone::storage::Storage;
 use drystone::store::{FlinkPath, Rebase, Stores};
+use drystone::worker::{ChannelForm, ChannelHandles};
 use futures::TryStreamExt;
 
 const JOB: JobId = JobId([9; 16]);
@@ -88,17 +89,45 @@ pub async fn recommit(data: &Path, source: &Path, to: &Path, inline: &str) -> Fl
                 }
                 continue;
             };
-            let mut streams: Vec<(StreamHandle, Scope)> = Vec::new();
-            state.visit_streams(subtask, |place, handle| streams.push((handle.clone(), place.part.scope())));
+            let mut streams: Vec<(StreamHandle, Part)> = Vec::new();
+            state.visit_streams(subtask, |place, handle| streams.push((handle.clone(), place.part)));
             let snapshot = worker.begin(subtask, &trigger).unwrap();
             let mut written: Vec<(StreamHandle, Option<drystone::write::Written>)> = Vec::new();
-            for (handle, scope) in streams {
+            let (inputs, outputs) =
+                (std::mem::take(&mut state.input_channels), std::mem::take(&mut state.output_channels));
+            let form = match inputs.iter().chain(&outputs).any(|channel| matches!(channel, ChannelHandle::Merged(_))) {
+                true => ChannelForm::Merged,
+                false => ChannelForm::Single,
+            };
+            let (mut channels, mut inputs, mut outputs) =
+                (snapshot.channels(), inputs.into_iter(), outputs.into_iter());
+            for (handle, part) in streams {
                 let bytes = contents.next().unwrap();
+                let in_flight = |handle| ChannelRestore { handle, stream: None }.in_flight(&bytes).unwrap();
+                match part {
+                    Part::InputChannel => {
+                        for InFlight { channel, chunks } in in_flight(inputs.next().unwrap()) {
+                            for chunk in chunks {
+                                channels.input(channel, &[chunk]).await.unwrap();
+                            }
+                        }
+                        continue;
+                    }
+                    Part::OutputChannel => {
+                        for InFlight { channel, chunks } in in_flight(outputs.next().unwrap()) {
+                            for chunk in chunks {
+                                channels.output(channel, &[chunk]).await.unwrap();
+                            }
+                        }
+                        continue;
+                    }
+                    _ => {}
+                }
                 // Handles that Flink holds to be equal stay equal.
                 if written.iter().any(|(known, _)| *known == handle) {
                     continue;
                 }
-                let mut segment = snapshot.segment(scope, None);
+                let mut segment = snapshot.segment(part.scope(), None);
                 segment.write(bytes).await.unwrap();
                 let result = segment.finish().await.unwrap();
                 written.push((handle, Some(result)));
@@ -107,11 +136,12 @@ pub async fn recommit(data: &Path, source: &Path, to: &Path, inline: &str) -> Fl
                 // Nobody but Flink's own merging has directories to manage, nor a placeholder to name them.
                 slot.take_if(|operator| operator.directories.take().is_some_and(|directories| directories.empty));
             }
-            under_way.push((subtask, state, written, snapshot.finish()));
+            let channels = (channels.finish().await.unwrap(), form);
+            under_way.push((subtask, state, written, channels, snapshot.finish()));
         }
     }
     let mut last = None;
-    for (subtask, mut state, written, ticket) in under_way {
+    for (subtask, mut state, written, (channels, form), ticket) in under_way {
         let durable = ticket.seal().await.unwrap();
         state.visit_streams_mut(subtask, |_, handle| {
             let (_, result) = written.iter().find(|(known, _)| known == handle).unwrap();
@@ -119,6 +149,8 @@ pub async fn recommit(data: &Path, source: &Path, to: &Path, inline: &str) -> Fl
             let empty = || InlineHandle { name: JavaString::new("empty").unwrap(), bytes: Bytes::new() };
             *handle = new.unwrap_or_else(|| StreamHandle::Inline(empty()));
         });
+        let ChannelHandles { inputs, outputs } = durable.channels(&channels, form).unwrap();
+        (state.input_channels, state.output_channels) = (inputs, outputs);
         let sealed = durable.sealed().to_vec();
         let acknowledgement =
             Acknowledgement { epoch: trigger.epoch, checkpoint: id, subtask, state: Some(state), sealed };

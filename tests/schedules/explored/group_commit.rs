@@ -28,7 +28,7 @@ impl Working {
     fn new(store: &RuleStore, linger: Duration, registered: u32) -> Arc<Self> {
         let site = Site::new(Arc::new(store.clone()));
         let write = write_settings(PoolMode::BLOCKING);
-        let settings = WorkerSettings { write, buffered_bytes_total_max: 1 << 20, linger };
+        let settings = WorkerSettings { write, channels: None, buffered_bytes_total_max: 1 << 20, linger };
         let worker = site.worker(settings);
         (0..registered).for_each(|index| worker.register(subtask(index)));
         Arc::new(Self { site, worker })

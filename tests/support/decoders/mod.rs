@@ -11,6 +11,7 @@ pub mod fence;
 pub mod footer;
 pub mod hint;
 pub mod ids;
+pub mod in_flight;
 pub mod metadata;
 pub mod names;
 pub mod paths;
@@ -41,6 +42,7 @@ pub const ALL: &[Decoder] = &[
     Decoder { name: "fence_log", check: fence::entry, seeds: seeds::log_entries },
     Decoder { name: "barred", check: fence::bar, seeds: seeds::bars },
     Decoder { name: "hint", check: hint::read, seeds: seeds::hints },
+    Decoder { name: "in_flight", check: in_flight::read, seeds: seeds::in_flight },
     Decoder { name: "properties", check: properties::read, seeds: seeds::properties },
     Decoder { name: "config_yaml", check: config::yaml, seeds: seeds::yaml },
     Decoder { name: "flink_conf", check: config::flink_conf, seeds: seeds::flink_conf },

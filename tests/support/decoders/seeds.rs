@@ -124,6 +124,19 @@ pub fn hints() -> Vec<Vec<u8>> {
     vec![hint("/tmp/a b/chk-1", 1, 1), hint("s3://bucket/j/chk-42", 7, 42), hint("file:/x", u64::MAX, u64::MAX)]
 }
 
+/// No chunk, one, and several of which one is empty.
+pub fn in_flight() -> Vec<Vec<u8>> {
+    let stream = |chunks: &[&[u8]]| {
+        let mut bytes = drystone::format::IN_FLIGHT_HEADER.to_vec();
+        for chunk in chunks {
+            bytes.extend(drystone::format::chunk_header(chunk.len() as u64).expect("short"));
+            bytes.extend_from_slice(chunk);
+        }
+        bytes
+    };
+    vec![stream(&[]), stream(&[b"a record"]), stream(&[b"one", b"", &[7; 300]])]
+}
+
 /// Those of the fixtures, and each kind.
 pub fn properties() -> Vec<Vec<u8>> {
     use drystone::format::properties::{NULL, SavepointAction, SavepointFormat};

@@ -1,0 +1,41 @@
+//! What channels had in flight, out of the bytes of a restored stream.
+
+use bytes::Bytes;
+
+use super::task::ChannelRestore;
+use crate::error::Result;
+use crate::format::{chunks, merged_channels};
+use crate::handle::{ChannelHandle, ChannelInfo};
+
+/// What one channel had in flight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InFlight {
+    /// Of an input, (gate, channel); of an output, (partition, subpartition).
+    pub channel: ChannelInfo,
+    /// Its chunks, in the order in which they are to go on.
+    pub chunks: Vec<Bytes>,
+}
+
+impl ChannelRestore {
+    /// What each of the handle's channels had in flight, without a copy; `stream` is the whole of the handle's stream, as
+    /// [`Restored::bytes`](super::Restored::bytes) has it.
+    ///
+    /// # Errors
+    /// `Damaged`: a chunk doesn't lie within the stream, or the stream or the list of channels isn't as Flink writes them.
+    pub fn in_flight(&self, stream: &Bytes) -> Result<Vec<InFlight>> {
+        let of = |channel: ChannelInfo, offsets: &[i64]| match chunks(stream, offsets) {
+            Ok(chunks) => Ok(InFlight { channel, chunks }),
+            Err(error) => {
+                let ChannelInfo { outer, inner } = channel;
+                Err(error.in_file(format_args!("data in flight of channel {outer}/{inner}")))
+            }
+        };
+        match &self.handle {
+            ChannelHandle::Single(single) => Ok(vec![of(single.info, &single.offsets)?]),
+            ChannelHandle::Merged(merged) => {
+                let channels = merged_channels(merged).map_err(|e| e.in_file("channels of a merged handle"))?;
+                channels.iter().map(|channel| of(channel.info, &channel.offsets)).collect()
+            }
+        }
+    }
+}
