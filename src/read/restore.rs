@@ -22,8 +22,8 @@ use crate::store::{FlinkPath, Stores};
 /// * *Keyed state* goes by key groups, which are assigned as Flink does it
 ///   ([`KeyGroupRange::of_subtask`]). Each task gets the handles that hold any of its key groups.
 /// * *Operator state* at the same parallelism stays with its subtask, but for what Flink shares out even then. At
-///   another parallelism each task gets the handles of all subtasks, and has to share the partitions out by their modes:
-///   see [`OperatorRestore`](super::OperatorRestore).
+///   another parallelism each task gets the handles of all subtasks, of which
+///   [`TaskRestore::managed_partitions`] says what is its.
 /// * *Channel state* can be restored at the same parallelism only. It also needs the operators on both ends of a channel
 ///   at the parallelism that they had, which only the caller can know.
 #[derive(Clone, Debug)]

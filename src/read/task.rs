@@ -138,12 +138,8 @@ pub enum KeyedState {
 /// too: all of their [`Union`](DistributionMode::Union) states, and a [`Broadcast`](DistributionMode::Broadcast) state
 /// that its own subtask lacks, once.
 ///
-/// At another parallelism every task gets all handles whole, and the caller shares the partitions out. Of each state's
-/// partitions, in the order in which they come here:
-///
-/// * [`SplitDistribute`](DistributionMode::SplitDistribute): each goes to exactly one task;
-/// * [`Union`](DistributionMode::Union): all go to every task;
-/// * [`Broadcast`](DistributionMode::Broadcast): every writer has the same; those of one of them go to every task.
+/// At another parallelism every task gets all handles whole, since the streams' heads say how to read what is in them;
+/// [`TaskRestore::managed_partitions`] says which partitions are its.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperatorRestore {
     /// The subtask that wrote it.
