@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{Config, Settings, StorageKind};
-use crate::coordinator::{Coordinator, CoordinatorSettings, FencingSettings};
+use crate::coordinator::{self, Coordinator, CoordinatorSettings, FencingSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
 use crate::jobs::{self, Latest};
@@ -124,12 +124,46 @@ impl Storage {
         }
     }
 
-    /// Loads a checkpoint, by its directory or its `_metadata`, to read state from it.
+    /// Loads a checkpoint, by its directory or its `_metadata`, to read state from it. Of the one that
+    /// `execution.state-recovery.without-channel-state.checkpoint-id` names, the records in flight are left out.
     ///
     /// # Errors
     /// As for [`Restore::open`].
     pub async fn restore(&self, path: &FlinkPath) -> Result<Restore> {
-        Restore::open(&self.stores, path, self.read_limits()).await
+        let restore = Restore::open(&self.stores, path, self.read_limits()).await?;
+        let checkpoint = restore.checkpoint().decoded.metadata.checkpoint_id;
+        let without = self.settings.recovery.without_channel_state_checkpoint_id;
+        let is_without = without.and_then(|id| u64::try_from(id).ok()) == Some(checkpoint.0);
+        Ok(if is_without { restore.without_channel_state() } else { restore })
+    }
+
+    /// As [`restore`](Self::restore), for a job of these operators: all state has to have one of them, unless
+    /// `execution.state-recovery.ignore-unclaimed-state` says that it may be dropped.
+    ///
+    /// # Errors
+    /// The same; `Invalid`: there is state of an operator that the job doesn't have, or of one with another number of key
+    /// groups.
+    pub async fn restore_for(&self, path: &FlinkPath, operators: &[OperatorSpec]) -> Result<Restore> {
+        let restore = self.restore(path).await?;
+        coordinator::check_operators(operators, restore.checkpoint())?;
+        let unclaimed = restore.unclaimed(|operator| operators.iter().any(|spec| spec.id == operator));
+        match unclaimed.first() {
+            Some(first) if !self.settings.recovery.ignore_unclaimed_state => {
+                let message = format!(
+                    "{}: there is state of operator {first}{}, which the job doesn't have; to drop it, set \
+                     execution.state-recovery.ignore-unclaimed-state=true",
+                    restore.checkpoint().named(),
+                    if unclaimed.len() > 1 { format!(" and of {} more", unclaimed.len() - 1) } else { String::new() }
+                );
+                Err(Error::new(ErrorKind::Invalid, message))
+            }
+            _ => {
+                for operator in unclaimed {
+                    tracing::warn!(%operator, "its state is dropped: the job doesn't have the operator");
+                }
+                Ok(restore)
+            }
+        }
     }
 
     /// The stores behind it; they count requests.

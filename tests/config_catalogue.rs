@@ -382,9 +382,11 @@ fn storage_reads_what_it_is_said_to_act_on_and_nothing_else() {
     // The one place where settings become those of the parts.
     let code = include_str!("../src/storage.rs");
     let is_read = |name: &str| {
-        let access = format!("settings.{name}");
-        let ends = |at: usize| !code[at + access.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
-        code.match_indices(&access).any(|(at, _)| ends(at))
+        ["", "unaligned.", "recovery."].iter().any(|group| {
+            let access = format!("settings.{group}{name}");
+            let ends = |at: usize| !code[at + access.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
+            code.match_indices(&access).any(|(at, _)| ends(at))
+        })
     };
     let source = include_str!("../src/config/settings.rs");
     let mut fields = 0;

@@ -143,6 +143,15 @@ impl Storage {
         Ok(Restore { inner: self.waiter.wait(self.inner.restore(path))??, waiter: self.waiter.clone() })
     }
 
+    /// As [`storage::Storage::restore_for`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn restore_for(&self, path: &FlinkPath, operators: &[OperatorSpec]) -> Result<Restore> {
+        let inner = self.waiter.wait(self.inner.restore_for(path, operators))??;
+        Ok(Restore { inner, waiter: self.waiter.clone() })
+    }
+
     /// As [`storage::Storage::stores`].
     pub fn stores(&self) -> &Stores {
         self.inner.stores()

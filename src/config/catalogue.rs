@@ -154,11 +154,11 @@ catalogue! {
         CLAIM_MODE "execution.state-recovery.claim-mode" as [deprecated("execution.savepoint-restore-mode")]
             Kind::OneOf(ClaimMode::NAMES), Some("NO_CLAIM"), Carried: "Who owns the files of that checkpoint; the caller passes it when it restores.";
         IGNORE_UNCLAIMED_STATE "execution.state-recovery.ignore-unclaimed-state"
-            as [deprecated("execution.savepoint.ignore-unclaimed-state")] BOOL, Some("false"), Scheduler:
+            as [deprecated("execution.savepoint.ignore-unclaimed-state")] BOOL, Some("false"), Storage:
             "Whether state that no operator of the job asks for is left behind.";
         WITHOUT_CHANNEL_STATE "execution.state-recovery.without-channel-state.checkpoint-id"
             as [deprecated("execution.checkpointing.recover-without-channel-state.checkpoint-id")]
-            Kind::Int { min: -1, max: i64::MAX }, Some("-1"), Scheduler:
+            Kind::Int { min: -1, max: i64::MAX }, Some("-1"), Storage:
             "The checkpoint whose records in flight are left out when it is restored; -1, none.";
         FROM_LOCAL "execution.state-recovery.from-local" as [deprecated("state.backend.local-recovery")]
             BOOL, Some("false"), Carried: "Whether state is restored from the worker's disk where a copy is there.";

@@ -169,7 +169,7 @@ async fn load(stores: &Stores, id: CheckpointId, path: &FlinkPath) -> Result<Che
 }
 
 /// Key groups are what state is shared out by: with another number of them no task would find its own again.
-pub(super) fn check_operators(operators: &[OperatorSpec], checkpoint: &Checkpoint) -> Result<()> {
+pub(crate) fn check_operators(operators: &[OperatorSpec], checkpoint: &Checkpoint) -> Result<()> {
     for there in &checkpoint.decoded.metadata.operators {
         let Some(spec) = operators.iter().find(|spec| spec.id == there.id) else { continue };
         if spec.max_parallelism != there.max_parallelism {

@@ -101,7 +101,7 @@ impl Checkpoint {
     }
 
     /// Its number and where it lies, for an error.
-    pub(super) fn named(&self) -> String {
+    pub(crate) fn named(&self) -> String {
         format!("checkpoint {} at {}", self.decoded.metadata.checkpoint_id, self.directory.real())
     }
 

@@ -6,7 +6,7 @@ use super::select::Selection;
 use super::task::TaskRestore;
 use super::{Checkpoint, ReadLimits, ReadMemory};
 use crate::error::{Error, ErrorKind, Result};
-use crate::handle::Operator;
+use crate::handle::{Operator, OperatorSubtasks, SubtaskState};
 use crate::id::{KeyGroupRange, OperatorId, Subtask};
 use crate::store::{FlinkPath, Stores};
 
@@ -33,6 +33,7 @@ pub struct Restore {
     limits: ReadLimits,
     /// Of all tasks.
     memory: ReadMemory,
+    has_channels: bool,
 }
 
 impl Restore {
@@ -47,7 +48,27 @@ impl Restore {
 
     /// Of a checkpoint that is loaded.
     pub fn of(stores: Stores, checkpoint: Arc<Checkpoint>, limits: ReadLimits) -> Self {
-        Self { stores, checkpoint, memory: ReadMemory::of(&limits), limits }
+        Self { stores, checkpoint, memory: ReadMemory::of(&limits), limits, has_channels: true }
+    }
+
+    /// The same without the records in flight, which are lost then: at any parallelism, too.
+    #[must_use]
+    pub fn without_channel_state(self) -> Self {
+        Self { has_channels: false, ..self }
+    }
+
+    /// The operators with state, of whatever kind, of which `claims` says no.
+    pub fn unclaimed(&self, claims: impl Fn(OperatorId) -> bool) -> Vec<OperatorId> {
+        let has_state = |operator: &&Operator| {
+            operator.coordinator.is_some()
+                || match &operator.subtasks {
+                    OperatorSubtasks::FullyFinished => false,
+                    OperatorSubtasks::Reported(entries) => entries
+                        .iter()
+                        .any(|entry| entry.state.as_ref().is_some_and(|state| **state != SubtaskState::default())),
+                }
+        };
+        self.operators().iter().filter(has_state).map(|operator| operator.id).filter(|id| !claims(*id)).collect()
     }
 
     /// The checkpoint.
@@ -87,7 +108,9 @@ impl Restore {
         let mut selection = Selection::new(&self.stores, &self.checkpoint, found, range);
         selection.keyed()?;
         selection.operator_state(subtask)?;
-        selection.channels(subtask)?;
+        if self.has_channels {
+            selection.channels(subtask)?;
+        }
         Ok(selection.task(Some(subtask), self.checkpoint.clone(), self.limits, self.memory.clone()))
     }
 
