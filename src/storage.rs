@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{Config, Settings, StorageKind};
-use crate::coordinator::{self, Coordinator, CoordinatorSettings, FencingSettings};
+use crate::coordinator::{Coordinator, CoordinatorSettings, FencingSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
 use crate::jobs::{self, Latest};
@@ -145,7 +145,9 @@ impl Storage {
     /// groups.
     pub async fn restore_for(&self, path: &FlinkPath, operators: &[OperatorSpec]) -> Result<Restore> {
         let restore = self.restore(path).await?;
-        coordinator::check_operators(operators, restore.checkpoint())?;
+        for spec in operators {
+            restore.checkpoint().check_key_groups(spec.id, spec.max_parallelism)?;
+        }
         let unclaimed = restore.unclaimed(|operator| operators.iter().any(|spec| spec.id == operator));
         match unclaimed.first() {
             Some(first) if !self.settings.recovery.ignore_unclaimed_state => {

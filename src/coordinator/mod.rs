@@ -25,7 +25,6 @@ use std::time::Duration;
 pub use crate::ledger::{Acknowledged, JobEnd, SpaceUsage};
 pub use commit::Completed;
 pub use leftovers::Leftovers;
-pub(crate) use recover::check_operators;
 pub use rewrite::Rewritten;
 
 use crate::config::Fencing;

@@ -168,22 +168,9 @@ async fn load(stores: &Stores, id: CheckpointId, path: &FlinkPath) -> Result<Che
     Ok(checkpoint)
 }
 
-/// Key groups are what state is shared out by: with another number of them no task would find its own again.
-pub(crate) fn check_operators(operators: &[OperatorSpec], checkpoint: &Checkpoint) -> Result<()> {
-    for there in &checkpoint.decoded.metadata.operators {
-        let Some(spec) = operators.iter().find(|spec| spec.id == there.id) else { continue };
-        if spec.max_parallelism != there.max_parallelism {
-            let message = format!(
-                "operator {} is given max parallelism={}, its state in {} has {}: give the same",
-                spec.id,
-                spec.max_parallelism,
-                checkpoint.directory.real(),
-                there.max_parallelism
-            );
-            return Err(Error::new(ErrorKind::Invalid, message));
-        }
-    }
-    Ok(())
+/// With another number of key groups no task would find its own again.
+pub(super) fn check_operators(operators: &[OperatorSpec], checkpoint: &Checkpoint) -> Result<()> {
+    operators.iter().try_for_each(|spec| checkpoint.check_key_groups(spec.id, spec.max_parallelism))
 }
 
 /// The checkpoints with metadata, in order.

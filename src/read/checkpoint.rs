@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, Damage, Decoded};
-use crate::id::JobId;
+use crate::id::{JobId, OperatorId};
 use crate::store::{FlinkPath, Location, Stores, names};
 
 /// The longest `_metadata` that is read: more would not fit Flink's own arrays.
@@ -98,6 +98,25 @@ impl Checkpoint {
             return Err(Error::new(ErrorKind::NotFound, message));
         }
         Ok((directory, bytes))
+    }
+
+    /// Key groups are what state is shared out by: an operator keeps the number of them that its state here has.
+    ///
+    /// # Errors
+    /// `Invalid`: `max_parallelism` is another. An operator that isn't here may have any.
+    pub fn check_key_groups(&self, operator: OperatorId, max_parallelism: u32) -> Result<()> {
+        let there = self.decoded.metadata.operators.iter().find(|there| there.id == operator);
+        match there.filter(|there| there.max_parallelism != max_parallelism) {
+            None => Ok(()),
+            Some(there) => {
+                let message = format!(
+                    "operator {operator} is given max parallelism={max_parallelism}, its state in {} has {}: give the same",
+                    self.directory.real(),
+                    there.max_parallelism
+                );
+                Err(Error::new(ErrorKind::Invalid, message))
+            }
+        }
     }
 
     /// Its number and where it lies, for an error.
