@@ -54,6 +54,7 @@ const MODULES: &[(&str, &[&str], bool)] = &[
         ],
         true,
     ),
+    ("backend", &["error", "format", "handle", "id", "protocol", "read", "sync", "worker", "write"], true),
     ("jobs", &["error", "format", "id", "read", "store", "sync", "verify"], true),
     ("sweep", &["error", "format", "id", "read", "store"], true),
     ("dispose", &["error", "format", "id", "jobs", "read", "store", "sweep"], true),

@@ -233,11 +233,19 @@ impl TaskRestore {
     /// # Errors
     /// As for [`read`](Self::read); `Invalid` if there is no such stream.
     pub async fn open(&self, stream: StreamNumber) -> Result<TaskRead> {
-        if stream >= self.streams().len() {
+        self.read_streams(&[stream]).await
+    }
+
+    /// Reads some of the task's streams, by one plan; each is to be given once.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub async fn read_streams(&self, streams: &[StreamNumber]) -> Result<TaskRead> {
+        if let Some(stream) = streams.iter().find(|&&stream| stream >= self.streams().len()) {
             let message = format!("no stream number {stream}: the task has {}", self.streams().len());
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        TaskRead::open(&[(self, vec![stream])]).await
+        TaskRead::open(&[(self, streams.to_vec())]).await
     }
 
     /// Reads all that the task needs into memory, however much that is.
