@@ -7,3 +7,4 @@
 
 mod book;
 pub mod files;
+pub mod keyed;

@@ -1,0 +1,275 @@
+//! The adapter for directories of immutable files, beneath a fake database that does all that databases do.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support {
+    pub mod backend_job;
+}
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use drystone::backend::files::{FileBackend, FileKind, RestoreOptions, UploadCounts, restore};
+use drystone::handle::KeyedHandle;
+use drystone::id::{CheckpointId, KeyGroupRange};
+use drystone::storage::Storage;
+use object_store::memory::InMemory;
+use proptest::prelude::*;
+use support::backend_job::{BackendJob, KEY_GROUPS, OPERATOR, contents, storage};
+
+type Contents = BTreeMap<String, Vec<u8>>;
+
+const ALL: KeyGroupRange = KeyGroupRange { start: 0, count: KEY_GROUPS };
+
+/// What a database and its job may do next.
+#[derive(Clone, Debug)]
+enum Step {
+    /// A file of this name appears, with other bytes if there was one: of this length, and made of this seed.
+    Create { name: u8, length: u16, seed: u8 },
+    /// The file has other bytes of the same length.
+    Recreate { name: u8, seed: u8 },
+    Delete { name: u8 },
+    /// The bytes get another name, in the place of what was there.
+    Rename { from: u8, to: u8 },
+    /// Only looked at.
+    Touch { name: u8 },
+    Manifest { seed: u8 },
+    Snapshot,
+    /// Of those under way the one at this place, from the oldest; nobody may tell the backend.
+    Complete { place: u8, is_told: bool },
+    Abort { place: u8 },
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let name = 0..6_u8;
+    prop_oneof![
+        5 => (name.clone(), 0..4_000_u16, any::<u8>()).prop_map(|(name, length, seed)| Step::Create { name, length, seed }),
+        2 => (name.clone(), any::<u8>()).prop_map(|(name, seed)| Step::Recreate { name, seed }),
+        2 => name.clone().prop_map(|name| Step::Delete { name }),
+        2 => (name.clone(), name.clone()).prop_map(|(from, to)| Step::Rename { from, to }),
+        1 => name.prop_map(|name| Step::Touch { name }),
+        1 => any::<u8>().prop_map(|seed| Step::Manifest { seed }),
+        5 => Just(Step::Snapshot),
+        4 => (0..3_u8, prop::bool::weighted(0.8)).prop_map(|(place, is_told)| Step::Complete { place, is_told }),
+        1 => (0..3_u8).prop_map(|place| Step::Abort { place }),
+        1 => Just(Step::Restart),
+    ]
+}
+
+fn kind(name: &str) -> FileKind {
+    match name {
+        "MANIFEST" => FileKind::Private,
+        "LOCK" => FileKind::Skipped,
+        _ => FileKind::Shared,
+    }
+}
+
+fn is_shared(name: &str) -> bool {
+    kind(name) == FileKind::Shared
+}
+
+fn bytes(length: usize, seed: u8) -> Vec<u8> {
+    (0..length).map(|at| (at as u8).wrapping_mul(31).wrapping_add(seed)).collect()
+}
+
+/// The job, the database, and what is known of both.
+struct Model {
+    storage: Storage,
+    job: BackendJob,
+    backend: FileBackend,
+    database: tempfile::TempDir,
+    pending: Vec<(CheckpointId, Contents)>,
+    /// What the backend may name again.
+    base: Option<(CheckpointId, Contents)>,
+    latest: Option<Contents>,
+    is_plan_off: bool,
+    rewritten: u64,
+}
+
+impl Model {
+    async fn new(amplification: &str) -> Self {
+        let amplification_key = "execution.checkpointing.file-merging.max-space-amplification";
+        let storage =
+            storage(Arc::new(InMemory::new()), &[(amplification_key, amplification), ("drystone.space.floor", "1kb")]);
+        let job = BackendJob::start(&storage, 1).await.unwrap();
+        let database = tempfile::tempdir().unwrap();
+        fs::create_dir(database.path().join("tables")).unwrap();
+        fs::write(database.path().join("MANIFEST"), [1]).unwrap();
+        fs::write(database.path().join("LOCK"), []).unwrap();
+        let backend = FileBackend::new("backend", ALL).unwrap();
+        let (pending, base, latest, is_plan_off) = (Vec::new(), None, None, amplification == "0");
+        Self { storage, job, backend, database, pending, base, latest, is_plan_off, rewritten: 0 }
+    }
+
+    async fn step(&mut self, step: Step) {
+        let path = |name: u8| self.database.path().join(format!("tables/{name:03}"));
+        match step {
+            Step::Create { name, length, seed } => replace(&path(name), &bytes(length.into(), seed)),
+            Step::Recreate { name, seed } => {
+                if let Ok(old) = fs::read(path(name)) {
+                    replace(&path(name), &bytes(old.len(), seed));
+                }
+            }
+            Step::Delete { name } => fs::remove_file(path(name)).unwrap_or_default(),
+            Step::Rename { from, to } => fs::rename(path(from), path(to)).unwrap_or_default(),
+            Step::Touch { name } => fs::read(path(name)).map(drop).unwrap_or_default(),
+            Step::Manifest { seed } => fs::write(self.database.path().join("MANIFEST"), bytes(10, seed)).unwrap(),
+            Step::Snapshot => self.snapshot().await,
+            Step::Complete { place, is_told } => self.complete(place.into(), is_told).await,
+            Step::Abort { place } => {
+                if usize::from(place) < self.pending.len() {
+                    let (checkpoint, _) = self.pending.remove(place.into());
+                    self.job.abort(checkpoint);
+                    self.backend.aborted(checkpoint);
+                }
+            }
+            Step::Restart => self.restart().await,
+        }
+    }
+
+    async fn snapshot(&mut self) {
+        if self.pending.len() >= 3 {
+            return;
+        }
+        let now: Contents =
+            contents(self.database.path()).into_iter().filter(|(name, _)| kind(name) != FileKind::Skipped).collect();
+        let trigger = self.job.trigger();
+        let snapshot = self.job.worker.begin(self.job.spec.subtask(0), &trigger).unwrap();
+        let meta = Bytes::from(format!("meta {}", trigger.checkpoint));
+        let written = self.backend.write(&snapshot, self.database.path(), kind, meta).await.unwrap();
+        self.check(written.counts(), &now);
+        let durable = snapshot.seal().await.unwrap();
+        let handle = self.backend.handle(written, &durable).unwrap();
+        self.job.acknowledge(&trigger, 0, Some(KeyedHandle::Incremental(handle)), &durable);
+        self.pending.push((trigger.checkpoint, now));
+    }
+
+    /// What the last completed checkpoint has isn't written again, and nothing else is left out.
+    fn check(&mut self, counts: UploadCounts, now: &Contents) {
+        let base = self.base.as_ref().map(|(_, base)| base);
+        let sum = |is_wanted: &dyn Fn(&str, &Vec<u8>) -> bool| {
+            let found = now.iter().filter(|(name, bytes)| is_wanted(name, bytes));
+            found.fold((0, 0), |(files, sum), (_, bytes)| (files + 1, sum + bytes.len() as u64))
+        };
+        let is_known = |name: &str, bytes: &Vec<u8>| base.is_some_and(|base| base.get(name) == Some(bytes));
+        let known = sum(&|name, bytes| is_shared(name) && !bytes.is_empty() && is_known(name, bytes));
+        let new = sum(&|name, bytes| is_shared(name) && !bytes.is_empty() && !is_known(name, bytes));
+        let empty = sum(&|name, bytes| is_shared(name) && bytes.is_empty());
+        let kept_or_asked_for = (counts.kept_files + counts.rewritten_files, counts.kept_bytes + counts.rewritten_bytes);
+        assert_eq!(counts.new_bytes, new.1);
+        assert_eq!(kept_or_asked_for.1, known.1);
+        // What has no bytes costs nothing either way.
+        assert!((known.0..=known.0 + empty.0).contains(&kept_or_asked_for.0));
+        assert!((new.0..=new.0 + empty.0).contains(&counts.new_files));
+        assert_eq!((counts.private_files, counts.private_bytes), sum(&|name, _| !is_shared(name)));
+        assert!(!self.is_plan_off || counts.rewritten_files == 0, "nobody asked for it: {counts:?}");
+        self.rewritten += counts.rewritten_files;
+    }
+
+    async fn complete(&mut self, place: usize, is_told: bool) {
+        if place >= self.pending.len() {
+            return;
+        }
+        let (checkpoint, then) = self.pending.remove(place);
+        let completed = self.job.complete(checkpoint).await;
+        if is_told {
+            self.backend.confirmed(checkpoint);
+            self.base = Some((checkpoint, then.clone()));
+        }
+        for &older in &completed.subsumed {
+            self.backend.subsumed(older);
+            self.base.take_if(|(base, _)| *base == older);
+        }
+        self.pending.retain(|(other, _)| *other > checkpoint);
+        self.latest = Some(then);
+        self.compare().await;
+    }
+
+    /// The restored directory is the database's as it was.
+    async fn compare(&self) {
+        let into = tempfile::tempdir().unwrap();
+        let (Some(latest), Some(then)) = (self.job.coordinator.latest(), &self.latest) else { return };
+        let task = self.storage.restore(&latest.path).await.unwrap().task(OPERATOR, 0, 1).unwrap();
+        let options = RestoreOptions { local: vec![self.database.path().to_owned()], sync: false };
+        for options in [RestoreOptions::default(), options] {
+            let restored = restore(&task, &into.path().join(options.local.len().to_string()), &options).await.unwrap();
+            assert_eq!(restored.len(), 1);
+            assert_eq!(&contents(&restored[0].path), then);
+            assert_eq!(restored[0].meta, format!("meta {}", latest.checkpoint));
+            assert_eq!((restored[0].key_groups, restored[0].handle.range), (ALL, ALL));
+        }
+    }
+
+    async fn restart(&mut self) {
+        self.job = BackendJob::start(&self.storage, 1).await.unwrap();
+        self.backend = FileBackend::new("backend", ALL).unwrap();
+        self.pending.clear();
+        self.base = None;
+        if let Some(latest) = self.job.coordinator.latest() {
+            let task = self.storage.restore(&latest.path).await.unwrap().task(OPERATOR, 0, 1).unwrap();
+            self.backend.resume(&task);
+            self.base = self.latest.clone().map(|then| (latest.checkpoint, then));
+        }
+    }
+}
+
+/// A database never writes into a file that is there: what has another name's bytes is another file.
+fn replace(path: &Path, bytes: &[u8]) {
+    fs::remove_file(path).unwrap_or_default();
+    fs::write(path, bytes).unwrap();
+}
+
+fn run(steps: Vec<Step>, amplification: &str) -> u64 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let mut model = Model::new(amplification).await;
+        for step in steps {
+            model.step(step).await;
+        }
+        model.snapshot().await;
+        model.complete(0, true).await;
+        model.rewritten
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_completed_checkpoint_is_the_directory_as_it_was(steps in prop::collection::vec(step(), 1..50)) {
+        run(steps, "0");
+    }
+
+    #[test]
+    fn so_it_is_where_files_are_to_be_written_again(steps in prop::collection::vec(step(), 1..50)) {
+        run(steps, "1.2");
+    }
+}
+
+#[test]
+fn what_is_to_be_written_again_is() {
+    let snapshot = || [Step::Snapshot, Step::Complete { place: 0, is_told: true }];
+    let mut steps: Vec<Step> = (0..6).map(|name| Step::Create { name, length: 3_000, seed: name }).collect();
+    steps.extend(snapshot());
+    // Most of the first file is dead.
+    steps.extend((0..5).map(|name| Step::Delete { name }));
+    for _ in 0..3 {
+        steps.extend(snapshot());
+    }
+    assert!(run(steps.clone(), "1.2") > 0);
+    assert_eq!(run(steps, "0"), 0);
+}
+
+#[test]
+fn a_file_that_looks_as_the_one_before_it_is_written() {
+    // Deleted and made anew at once, of the same length: the disk may well give it the same inode and the same time.
+    let mut steps = vec![Step::Create { name: 1, length: 3_000, seed: 0 }];
+    for seed in 1..60 {
+        steps.extend([Step::Snapshot, Step::Complete { place: 0, is_told: true }, Step::Recreate { name: 1, seed }]);
+    }
+    run(steps, "0");
+}
