@@ -28,19 +28,40 @@ const ALL: KeyGroupRange = KeyGroupRange { start: 0, count: KEY_GROUPS };
 #[derive(Clone, Debug)]
 enum Step {
     /// A file of this name appears, with other bytes if there was one: of this length, and made of this seed.
-    Create { name: u8, length: u16, seed: u8 },
+    Create {
+        name: u8,
+        length: u16,
+        seed: u8,
+    },
     /// The file has other bytes of the same length.
-    Recreate { name: u8, seed: u8 },
-    Delete { name: u8 },
+    Recreate {
+        name: u8,
+        seed: u8,
+    },
+    Delete {
+        name: u8,
+    },
     /// The bytes get another name, in the place of what was there.
-    Rename { from: u8, to: u8 },
+    Rename {
+        from: u8,
+        to: u8,
+    },
     /// Only looked at.
-    Touch { name: u8 },
-    Manifest { seed: u8 },
+    Touch {
+        name: u8,
+    },
+    Manifest {
+        seed: u8,
+    },
     Snapshot,
     /// Of those under way the one at this place, from the oldest; nobody may tell the backend.
-    Complete { place: u8, is_told: bool },
-    Abort { place: u8 },
+    Complete {
+        place: u8,
+        is_told: bool,
+    },
+    Abort {
+        place: u8,
+    },
     Restart,
 }
 
@@ -159,7 +180,8 @@ impl Model {
         let known = sum(&|name, bytes| is_shared(name) && !bytes.is_empty() && is_known(name, bytes));
         let new = sum(&|name, bytes| is_shared(name) && !bytes.is_empty() && !is_known(name, bytes));
         let empty = sum(&|name, bytes| is_shared(name) && bytes.is_empty());
-        let kept_or_asked_for = (counts.kept_files + counts.rewritten_files, counts.kept_bytes + counts.rewritten_bytes);
+        let kept_or_asked_for =
+            (counts.kept_files + counts.rewritten_files, counts.kept_bytes + counts.rewritten_bytes);
         assert_eq!(counts.new_bytes, new.1);
         assert_eq!(kept_or_asked_for.1, known.1);
         // What has no bytes costs nothing either way.

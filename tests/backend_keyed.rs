@@ -208,9 +208,18 @@ async fn state_of_another_kind_and_an_empty_head_are_refused() {
 #[derive(Clone, Debug)]
 enum Step {
     /// The group has other bytes, or none.
-    Change { group: u32, length: u16, seed: u8 },
-    Snapshot { is_full: bool, is_completed: bool },
-    Restart { parallelism: u32 },
+    Change {
+        group: u32,
+        length: u16,
+        seed: u8,
+    },
+    Snapshot {
+        is_full: bool,
+        is_completed: bool,
+    },
+    Restart {
+        parallelism: u32,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -224,7 +233,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 async fn run(steps: Vec<Step>) {
-    let storage = storage(Arc::new(InMemory::new()), &[("execution.checkpointing.file-merging.max-space-amplification", "0")]);
+    let storage =
+        storage(Arc::new(InMemory::new()), &[("execution.checkpointing.file-merging.max-space-amplification", "0")]);
     let mut tasks = Tasks::start(&storage, 3).await;
     let (mut now, mut completed) = (State::new(), None);
     // Those that the last completed checkpoint doesn't have as they are.
@@ -236,7 +246,11 @@ async fn run(steps: Vec<Step>) {
                 let bytes = bytes(group, length.into(), seed);
                 tasks.set(group, &bytes);
                 changed.insert(group);
-                if length == 0 { now.remove(&group) } else { now.insert(group, bytes) };
+                if length == 0 {
+                    now.remove(&group)
+                } else {
+                    now.insert(group, bytes)
+                };
             }
             Step::Snapshot { is_full, is_completed } => {
                 let (checkpoint, counts) = tasks.snapshot(is_full).await;

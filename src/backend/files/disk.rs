@@ -68,7 +68,8 @@ impl Listing {
             } else if found.is_file() {
                 self.files.push(LocalFile::of(name, path, &found));
             } else {
-                let message = format!("{}: no file and no directory, so it can't be part of a snapshot", path.display());
+                let message =
+                    format!("{}: no file and no directory, so it can't be part of a snapshot", path.display());
                 return Err(Error::new(ErrorKind::Invalid, message));
             }
         }

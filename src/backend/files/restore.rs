@@ -114,15 +114,21 @@ pub async fn restore(task: &TaskRestore, into: &Path, options: &RestoreOptions) 
         let KeyedState::Incremental { meta, .. } = state else { continue };
         targets.extend(meta.map(|stream| (stream, Target::Meta(directory))));
     }
-    let looks = wanted.iter().map(|file| look(file, &options.local));
+    let mut looks = Vec::with_capacity(wanted.len());
+    for file in &wanted {
+        // Futures with a name, not a closure over references: else a caller's task couldn't be spawned.
+        looks.push(look(file, &options.local));
+    }
     let found: Vec<Option<Found>> = stream::iter(looks).buffered(LOOKS_MAX).try_collect().await?;
     for (file, found) in wanted.into_iter().zip(found) {
         let counts = &mut making[file.directory].counts;
         match (found, file.stream) {
-            (Some(Found::Linked(bytes)), _) => (counts.linked_files, counts.linked_bytes) =
-                (counts.linked_files + 1, counts.linked_bytes + bytes),
-            (Some(Found::Copied(bytes)), _) => (counts.copied_files, counts.copied_bytes) =
-                (counts.copied_files + 1, counts.copied_bytes + bytes),
+            (Some(Found::Linked(bytes)), _) => {
+                (counts.linked_files, counts.linked_bytes) = (counts.linked_files + 1, counts.linked_bytes + bytes)
+            }
+            (Some(Found::Copied(bytes)), _) => {
+                (counts.copied_files, counts.copied_bytes) = (counts.copied_files + 1, counts.copied_bytes + bytes)
+            }
             (None, stream) => {
                 counts.read_files += 1;
                 counts.read_bytes += file.bytes.unwrap_or_default();

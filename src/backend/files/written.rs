@@ -41,7 +41,9 @@ impl WrittenFiles {
             let (count, sum, bytes) = match piece {
                 Piece::Kept(known) => (&mut counts.kept_files, &mut counts.kept_bytes, known.bytes),
                 Piece::New(new) if !is_shared => (&mut counts.private_files, &mut counts.private_bytes, new.bytes),
-                Piece::New(new) if *is_asked_for => (&mut counts.rewritten_files, &mut counts.rewritten_bytes, new.bytes),
+                Piece::New(new) if *is_asked_for => {
+                    (&mut counts.rewritten_files, &mut counts.rewritten_bytes, new.bytes)
+                }
                 Piece::New(new) => (&mut counts.new_files, &mut counts.new_bytes, new.bytes),
             };
             *count += 1;

@@ -129,11 +129,7 @@ impl KeyGroupBackend {
     ///
     /// # Errors
     /// As for [`SegmentWriter::write`](crate::write::SegmentWriter::write).
-    pub async fn write_all(
-        &self,
-        snapshot: &Snapshot,
-        mut encode: impl FnMut(u32) -> Bytes,
-    ) -> Result<WrittenGroups> {
+    pub async fn write_all(&self, snapshot: &Snapshot, mut encode: impl FnMut(u32) -> Bytes) -> Result<WrittenGroups> {
         let mut writer = snapshot.segment(Scope::Exclusive, None);
         let (mut offsets, mut counts) = (Vec::new(), GroupCounts::default());
         for group in self.groups() {

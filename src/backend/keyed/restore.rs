@@ -36,10 +36,7 @@ struct Reading {
 ///
 /// # Errors
 /// As for [`TaskRestore::read`], and whatever `take` says. `Unsupported`: the task has keyed state of another kind.
-pub async fn restore(
-    task: &TaskRestore,
-    mut take: impl FnMut(RestoredGroup) -> Result<()>,
-) -> Result<RestoreCounts> {
+pub async fn restore(task: &TaskRestore, mut take: impl FnMut(RestoredGroup) -> Result<()>) -> Result<RestoreCounts> {
     let mut streams = Vec::new();
     streams_of(&task.managed_keyed, &mut streams)?;
     let mut reading: BTreeMap<StreamNumber, Reading> = BTreeMap::new();

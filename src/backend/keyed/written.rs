@@ -99,7 +99,8 @@ impl WrittenGroups {
             };
             groups.insert(group, known);
         }
-        let materialized: Vec<_> = groups.values().filter_map(|k| k.handle.clone().map(KeyedHandle::KeyGroups)).collect();
+        let materialized: Vec<_> =
+            groups.values().filter_map(|k| k.handle.clone().map(KeyedHandle::KeyGroups)).collect();
         if materialized.is_empty() {
             return Ok((None, groups));
         }
