@@ -182,6 +182,8 @@ fn open(directory: &Path) -> Result<Storage> {
     Storage::open(&Config::from_map([
         ("execution.checkpointing.dir", checkpoints.as_str()),
         ("execution.checkpointing.externalized-checkpoint-retention", "RETAIN_ON_CANCELLATION"),
+        ("execution.checkpointing.file-merging.max-space-amplification", "1.3"),
+        ("drystone.space.floor", "1mb"),
         ("drystone.seal.linger", "20 ms"),
     ]))
 }
