@@ -36,7 +36,7 @@ struct Run<D> {
 pub async fn run<D: Database>(directory: &Path, rounds: u64, number: u64) -> Result<()> {
     let storage = open(directory)?;
     // Every other run resumes with as many tasks as the one before had.
-    let spec = OperatorSpec::new(OPERATOR, if number / 2 % 2 == 0 { 2 } else { 3 }, KEY_GROUPS);
+    let spec = OperatorSpec::new(OPERATOR, if number % 4 < 2 { 2 } else { 3 }, KEY_GROUPS);
     let coordinator = storage.coordinator(JOB, vec![spec.clone()]).await?;
     let latest = coordinator.latest();
     let restore = match &latest {

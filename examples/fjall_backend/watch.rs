@@ -91,7 +91,7 @@ async fn watch(directory: &Path, plan: &Plan) -> Result<()> {
         let message = format!("the job ended after round {completed} of {}", plan.checkpoints);
         return Err(Error::new(ErrorKind::Damaged, message));
     }
-    figures.print();
+    figures.print(plan);
     Ok(())
 }
 
@@ -110,6 +110,7 @@ async fn one_run(
     let mut job = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().map_err(|e| failed("the job", e))?;
     let out = job.stdout.take().ok_or_else(|| Error::new(ErrorKind::Store, "the job says nothing"))?;
     let mut lines = BufReader::new(out).lines();
+    let mut is_killed = false;
     while let Some(line) = lines.next_line().await.map_err(|e| failed("the job", e))? {
         let words: BTreeMap<&str, u64> = line
             .split(' ')
@@ -123,21 +124,18 @@ async fn one_run(
         }
         figures.add(&line, &words);
         completed = completed.max(round);
-        if kill_after.is_some_and(|kill_after| line.starts_with("completed") && round >= kill_after) {
+        if !is_killed && kill_after.is_some_and(|after| line.starts_with("completed") && round >= after) {
             let moment = Duration::from_micros(rand::rng().random_range(0..40_000));
             tokio::time::sleep(moment).await;
-            job.kill().await.map_err(|e| failed("the job", e))?;
-            figures.sums.entry("kills".into()).and_modify(|kills| *kills += 1).or_insert(1);
-            // What it has said before it was killed counts.
-            while let Some(line) = lines.next_line().await.map_err(|e| failed("the job", e))? {
-                let round = line.split(' ').find_map(|word| word.strip_prefix("round=")?.parse().ok());
-                completed = completed.max(round.unwrap_or_default());
-            }
-            return Ok(completed);
+            job.start_kill().map_err(|e| failed("the job", e))?;
+            *figures.sums.entry("kills".into()).or_default() += 1;
+            // What it has said before it dies still counts.
+            is_killed = true;
         }
     }
     let status = job.wait().await.map_err(|e| failed("the job", e))?;
     match status.success() {
+        _ if is_killed => Ok(completed),
         true => Ok(completed),
         false => Err(Error::new(ErrorKind::Damaged, format!("the job ended by itself: {status}"))),
     }
@@ -150,7 +148,6 @@ impl Figures {
             self.lasts.insert((*word).to_owned(), *value);
         }
         if line.starts_with("completed") {
-            *self.sums.entry("completed".into()).or_default() += 1;
             self.most_files = self.most_files.max(self.last("files"));
             let amplification = self.last("held") * 1000 / self.last("alive").max(1);
             self.most_amplification = self.most_amplification.max(amplification);
@@ -170,23 +167,23 @@ impl Figures {
         format!("{} KB of its state linked, {} KB read", self.last("linked") >> 10, self.last("read") >> 10)
     }
 
-    fn print(&self) {
-        let (kept, new, rewritten) = (self.sum("kept"), self.sum("new"), self.sum("rewritten"));
-        println!("checkpoints: {}; kills: {}; every resume compared whole", self.sum("completed"), self.sum("kills"));
+    fn print(&self, plan: &Plan) {
+        let mb = |word| megabytes(self.sum(word));
+        println!("{} checkpoints, {} kills; every resume compared whole", plan.checkpoints, self.sum("kills"));
         println!("files in the store: {} at last, {} at most", self.last("files"), self.most_files);
         let amplification = self.last("held") as f64 / self.last("alive").max(1) as f64;
         println!("amplification: {amplification:.2} at last, {:.2} at most", self.most_amplification as f64 / 1000.0);
         println!(
-            "bytes of tables: {} MB named again, {} MB new, {} MB uploaded again to save space; {} MB of other files",
-            kept >> 20,
-            new >> 20,
-            rewritten >> 20,
-            self.sum("private") >> 20
+            "tables: {} named again, {} new, {} uploaded again to save space; {} of other files",
+            mb("kept"),
+            mb("new"),
+            mb("rewritten"),
+            mb("private")
         );
-        println!(
-            "on resume: {} MB linked from local snapshots, {} MB read",
-            self.sum("linked") >> 20,
-            self.sum("read") >> 20
-        );
+        println!("on resume: {} linked from local snapshots, {} read", mb("linked"), mb("read"));
     }
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / f64::from(1 << 20))
 }
