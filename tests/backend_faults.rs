@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use drystone::backend::files::{FileBackend, FileKind, RestoreOptions, WrittenFiles, restore};
+use drystone::backend::keyed;
 use drystone::handle::{IncrementalHandle, JavaString, KeyedHandle};
 use drystone::id::KeyGroupRange;
 use drystone::read::TaskRestore;
@@ -307,4 +308,25 @@ async fn a_file_that_changes_while_it_is_read_fails_the_snapshot() {
     let error = backend.write(&snapshot, database.path(), kind, Bytes::new()).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("link"), "{error}");
+}
+
+#[tokio::test]
+async fn state_of_the_other_kind_is_refused() {
+    let (storage, job, _database) = completed(Arc::new(InMemory::new()), &[10, 2_000]).await;
+    let from = task(&job, &storage, 0, 1).await;
+    let error = keyed::restore(&from, |_| Ok(())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+
+    let range = KeyGroupRange::of_subtask(0, 1, KEY_GROUPS).unwrap();
+    let backend = keyed::KeyGroupBackend::new("counters", range, Bytes::from_static(b"1")).unwrap();
+    let trigger = job.trigger();
+    let snapshot = job.worker.begin(job.spec.subtask(0), &trigger).unwrap();
+    let written = backend.write_changed(&snapshot, |_| Bytes::from_static(b"x")).await.unwrap();
+    let durable = snapshot.seal().await.unwrap();
+    job.acknowledge(&trigger, 0, backend.handle(written, &durable).unwrap(), &durable);
+    job.complete(trigger.checkpoint).await;
+    let into = tempfile::tempdir().unwrap();
+    let error = restore(&task(&job, &storage, 0, 1).await, into.path(), &RestoreOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(is_empty(into.path()));
 }

@@ -8,8 +8,10 @@ mod support {
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use drystone::backend::files::{FileBackend, FileKind, RestoreOptions, UploadCounts, restore};
@@ -286,12 +288,27 @@ fn what_is_to_be_written_again_is() {
     assert_eq!(run(steps, "0"), 0);
 }
 
-#[test]
-fn a_file_that_looks_as_the_one_before_it_is_written() {
-    // Deleted and made anew at once, of the same length: the disk may well give it the same inode and the same time.
-    let mut steps = vec![Step::Create { name: 1, length: 3_000, seed: 0 }];
-    for seed in 1..60 {
-        steps.extend([Step::Snapshot, Step::Complete { place: 0, is_told: true }, Step::Recreate { name: 1, seed }]);
+/// The same inode, length and time, but other bytes: as a file that was made right after another was deleted may look.
+fn forge(path: &Path, bytes: &[u8], modified: SystemTime) {
+    let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).open(path).unwrap();
+    file.write_all(bytes).unwrap();
+    file.set_modified(modified).unwrap();
+}
+
+#[tokio::test]
+async fn a_file_as_young_as_the_disks_clock_is_read_again_and_an_older_one_is_not() {
+    let (past, future) = (Duration::from_secs(1_000_000_000), Duration::from_secs(20_000_000_000));
+    for (modified, is_read_again) in [(SystemTime::UNIX_EPOCH + past, false), (SystemTime::UNIX_EPOCH + future, true)] {
+        let mut model = Model::new("0").await;
+        let path = model.database.path().join("tables/001");
+        forge(&path, &bytes(3_000, 1), modified);
+        model.snapshot().await;
+        model.complete(0, true).await;
+        forge(&path, &bytes(3_000, 2), modified);
+        let trigger = model.job.trigger();
+        let snapshot = model.job.worker.begin(model.job.spec.subtask(0), &trigger).unwrap();
+        let written = model.backend.write(&snapshot, model.database.path(), kind, Bytes::new()).await.unwrap();
+        let counts = written.counts();
+        assert_eq!((counts.kept_files, counts.new_files), if is_read_again { (0, 1) } else { (1, 0) });
     }
-    run(steps, "0");
 }

@@ -192,7 +192,7 @@ async fn of_all_key_groups_in_one_stream_only_the_needed_ones_are_read() {
 }
 
 #[tokio::test]
-async fn state_of_another_kind_and_an_empty_head_are_refused() {
+async fn a_job_without_state_has_none_and_an_empty_head_is_refused() {
     let error = KeyGroupBackend::new("x", KeyGroupRange::EMPTY, Bytes::new()).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     let storage = packed();
