@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "support/adapted.rs"]
+mod adapted;
 #[path = "support/finished_job.rs"]
 #[allow(dead_code)]
 mod finished_job;
@@ -67,6 +69,32 @@ fn stock_flink_restores_what_workers_wrote_and_a_coordinator_committed() {
         }
     }
     assert!(count >= 5, "{count} fixtures");
+}
+
+#[test]
+fn stock_flink_restores_what_the_adapters_for_state_backends_wrote() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/flink");
+    let mut counts = [0, 0];
+    for name in ["v2-rocksdb-plain", "v2-hashmap-plain"] {
+        let fixture = data.join(name);
+        let (properties, to) = (properties(&fixture), tempfile::tempdir().unwrap());
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let (path, found) = runtime.block_on(async {
+            let packed = recommit::recommit(&data, &newest(&fixture).unwrap(), &to.path().join("packed"), "2kb").await;
+            adapted::adapt(&packed, &to.path().join("adapted")).await
+        });
+        let output = flink()
+            .arg("restore")
+            .arg(format!("--path={}", path.to_string().replace("file:/", "file:///")))
+            .args([format!("--n={}", properties["n"]), format!("--backend={}", properties["arg.backend"])])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let passed = text.lines().any(|line| line.starts_with("PASS "));
+        assert!(passed, "{name}\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
+        counts = [counts[0] + found[0], counts[1] + found[1]];
+    }
+    assert!(counts.iter().all(|&count| count > 0), "{counts:?}");
 }
 
 #[test]
