@@ -195,20 +195,21 @@ async fn look(file: &Wanted, local: &[PathBuf]) -> Result<Option<Found>> {
     let (Some(bytes), Some(crc32c), true) = (file.bytes, file.crc32c, file.may_link) else { return Ok(None) };
     for directory in local {
         let Ok(candidate) = path_below(directory, &file.name) else { continue };
-        let path = file.path.clone();
-        let taken = blocking(move || Ok(take(&candidate, &path, bytes))).await?;
-        let Some(found) = taken else { continue };
-        // Of what was taken, not of what has the name: that may be another file by now.
         let (name, path) = (file.name.clone(), file.path.clone());
-        let is_right = match fs::symlink_metadata(&path).map_err(|e| failed(&path, e)) {
-            Ok(now) => hash(&LocalFile::of(name, path.clone(), &now)).await.is_ok_and(|found| found == crc32c),
-            Err(_) => false,
-        };
+        // Hashed is what was taken, not what has the name: that may be another file by now.
+        let taken = blocking(move || {
+            let Some(found) = take(&candidate, &path, bytes) else { return Ok(None) };
+            let now = fs::symlink_metadata(&path).map_err(|e| failed(&path, e))?;
+            Ok(Some((found, LocalFile::of(name, path, &now))))
+        })
+        .await?;
+        let Some((found, local)) = taken else { continue };
+        let is_right = hash(&local).await.is_ok_and(|found| found == crc32c);
         if is_right {
             return Ok(Some(found));
         }
         tracing::warn!(file = %directory.join(&file.name).display(), "a local file isn't what the checkpoint has");
-        blocking(move || fs::remove_file(&path).map_err(|e| failed(&path, e))).await?;
+        blocking(move || fs::remove_file(&local.path).map_err(|e| failed(&local.path, e))).await?;
     }
     Ok(None)
 }
