@@ -176,7 +176,9 @@ fn snapshot() -> drystone::worker::Snapshot {
     let worker = Worker::new(job, "bench", settings, Arc::new(move || next.fetch_add(1, Ordering::Relaxed)));
     let subtask = Subtask { operator: OperatorId([1; 16]), index: 0, parallelism: 1 };
     let (checkpoint, plan) = (CheckpointId(1), RewritePlan::default());
-    worker.begin(subtask, &Trigger { checkpoint, epoch: 1, plan, claimed: Vec::new() }).unwrap()
+    worker
+        .begin(subtask, &Trigger { checkpoint, epoch: 1, plan, claimed: Vec::new(), kind: Default::default() })
+        .unwrap()
 }
 
 async fn job(count: usize) -> Job {

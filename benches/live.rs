@@ -46,7 +46,9 @@ impl Writing {
     fn snapshot(&mut self) -> Snapshot {
         self.checkpoint += 1;
         let (checkpoint, plan) = (CheckpointId(self.checkpoint), RewritePlan::default());
-        self.worker.begin(SUBTASK, &Trigger { checkpoint, epoch: EPOCH, plan, claimed: Vec::new() }).unwrap()
+        self.worker
+            .begin(SUBTASK, &Trigger { checkpoint, epoch: EPOCH, plan, claimed: Vec::new(), kind: Default::default() })
+            .unwrap()
     }
 
     /// The time of the writes alone.

@@ -21,6 +21,51 @@ pub struct Trigger {
     pub plan: RewritePlan,
     /// Directories outside the job's own whose files the job owns since it claimed a checkpoint, in Flink's spelling.
     pub claimed: Vec<String>,
+    /// What is to be taken. What was serialised before there were savepoints says nothing of it, and means a checkpoint.
+    #[serde(default)]
+    pub kind: SnapshotKind,
+}
+
+/// What a trigger asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotKind {
+    /// The job's own, which a newer one replaces.
+    #[default]
+    Checkpoint,
+    /// The user's, which holds all that it names.
+    Savepoint(SavepointTarget),
+}
+
+/// Where a savepoint goes, and how its files are laid out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavepointTarget {
+    /// Its own directory, in Flink's spelling.
+    pub directory: String,
+    /// What the state in it is like.
+    pub format: SavepointFormat,
+    /// Are small pieces packed into common files? Those are named by absolute paths, so that the savepoint can be moved by a
+    /// copy only that writes them anew. Otherwise each piece is a file of its own, without a byte beside it.
+    pub pack: bool,
+}
+
+/// How a savepoint is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SavepointFormat {
+    /// The same for every state backend.
+    Canonical,
+    /// The state backend's own.
+    Native,
+}
+
+/// What the job does after a savepoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SavepointAction {
+    /// Goes on.
+    None,
+    /// Ends, having drained its sources.
+    Terminate,
+    /// Stops, to be resumed.
+    Suspend,
 }
 
 /// The files whose segments are to be written again rather than named once more.
@@ -60,6 +105,8 @@ pub enum RewriteReason {
     NotOwned,
     /// The checkpoint that wrote it was aborted, or has not completed yet.
     NotCommitted,
+    /// A savepoint holds all that it names.
+    SelfContained,
 }
 
 /// An operator of the job, as its metadata will name it.
@@ -117,6 +164,27 @@ pub struct SealedSize {
     pub path: String,
     /// Its length in bytes, footer included.
     pub bytes: u64,
+}
+
+impl SavepointFormat {
+    /// As Flink calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Canonical => "CANONICAL",
+            Self::Native => "NATIVE",
+        }
+    }
+}
+
+impl SavepointAction {
+    /// As Flink calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "NONE",
+            Self::Terminate => "TERMINATE",
+            Self::Suspend => "SUSPEND",
+        }
+    }
 }
 
 impl RewritePlan {

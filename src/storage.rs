@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::config::{Config, Settings, StorageKind};
-use crate::coordinator::{Coordinator, CoordinatorSettings, FencingSettings};
+use crate::coordinator::{Coordinator, CoordinatorSettings, FencingSettings, SavepointRequest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
 use crate::jobs::{self, Latest};
 use crate::ledger::{LedgerSettings, SpacePolicy};
-use crate::protocol::OperatorSpec;
+use crate::protocol::{OperatorSpec, SavepointAction, SavepointFormat};
 use crate::read::{ReadLimits, Restore};
 use crate::store::{FlinkPath, JobDirectory, ObjectStore, Stores};
 use crate::worker::{Worker, WorkerSettings};
@@ -87,7 +87,8 @@ impl Storage {
     /// # Errors
     /// `Invalid`: the directory can't hold the job's.
     pub fn worker(&self, job: JobId, name: &str) -> Result<Worker> {
-        Ok(Worker::new(self.job_directory(job)?, name, self.worker_settings(), self.tokens.clone()))
+        let (stores, directory) = (self.stores.clone(), self.job_directory(job)?);
+        Ok(Worker::with_stores(stores, directory, name, self.worker_settings(), self.tokens.clone()))
     }
 
     /// The one that commits a job's checkpoints, with those that it finds in the job's directory. Lists the directory and
@@ -122,6 +123,31 @@ impl Storage {
             Some(found) => self.restore(&found.path).await,
             None => Err(latest.none_found(self.job_directory(job)?.root().real())),
         }
+    }
+
+    /// A request for a savepoint in `directory`, or, where none is named, in the one that `execution.checkpointing.savepoint-dir`
+    /// names; for [`Coordinator::trigger_savepoint`]. `drystone.savepoint.pack` says whether it is packed.
+    ///
+    /// # Errors
+    /// `Invalid`: there is no directory, or it can't be a path.
+    pub fn savepoint(
+        &self,
+        directory: Option<&FlinkPath>,
+        format: SavepointFormat,
+        action: SavepointAction,
+    ) -> Result<SavepointRequest> {
+        let directory = match (directory, &self.settings.savepoint_dir) {
+            (Some(directory), _) => directory.clone(),
+            (None, Some(configured)) => {
+                FlinkPath::parse(configured).map_err(|e| e.context("execution.checkpointing.savepoint-dir"))?
+            }
+            (None, None) => {
+                let message =
+                    "execution.checkpointing.savepoint-dir is not set: name a directory for the savepoint, or set it";
+                return Err(Error::new(ErrorKind::Invalid, message));
+            }
+        };
+        Ok(SavepointRequest { directory, format, action, pack: self.settings.savepoint_pack })
     }
 
     /// Loads a checkpoint, by its directory or its `_metadata`, to read state from it. Of the one that

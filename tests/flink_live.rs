@@ -18,6 +18,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use drystone::protocol::SavepointFormat;
 use serde_json::Value;
 
 fn flink() -> Command {
@@ -69,6 +70,72 @@ fn stock_flink_restores_what_workers_wrote_and_a_coordinator_committed() {
         }
     }
     assert!(count >= 5, "{count} fixtures");
+}
+
+/// As a savepoint, moved by `mv`, and restored from there.
+#[test]
+fn stock_flink_restores_a_savepoint_that_was_moved() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/flink");
+    let mut count = 0;
+    for fixture in fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path()) {
+        let (true, Some(source)) = (fixture.join("fixture.properties").is_file(), state_of(&fixture)) else { continue };
+        let properties = properties(&fixture);
+        if properties["unaligned"] == "true" {
+            continue; // A savepoint has no records in flight.
+        }
+        let canonical = fixture.to_str().unwrap().contains("canonical");
+        let format = if canonical { SavepointFormat::Canonical } else { SavepointFormat::Native };
+        for pack in [false, true] {
+            let to = tempfile::tempdir().unwrap();
+            let (first, second) = (to.path().join("first"), to.path().join("second"));
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+            let path = runtime.block_on(recommit::savepoint(&data, &source, &first, format, pack));
+            let here = PathBuf::from(path.to_string().trim_start_matches("file:"));
+            let there = second.join("renamed");
+            fs::create_dir_all(&second).unwrap();
+            if pack {
+                // It names its files by absolute paths: a plain move loses them, a copy that knows of the move doesn't.
+                let moved = second.join(here.file_name().unwrap());
+                fs::rename(&here, &moved).unwrap();
+                assert!(!restores(&properties, &moved), "{}: a packed savepoint was moved by hand", fixture.display());
+                let rule = format!("--rebase={path}=file:{}", moved.display());
+                let copied = drystone(&["copy", "--json", &rule, moved.to_str().unwrap(), there.to_str().unwrap()]);
+                let copied: Value = serde_json::from_slice(&copied).unwrap();
+                let copied = PathBuf::from(copied["destination"].as_str().unwrap().trim_start_matches("file:"));
+                assert!(restores(&properties, &copied), "{}: packed, copied", fixture.display());
+            } else {
+                fs::rename(&here, &there).unwrap();
+                assert!(restores(&properties, &there), "{}: moved", fixture.display());
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 6, "{count} savepoints");
+}
+
+/// The newest checkpoint, or a savepoint.
+fn state_of(fixture: &Path) -> Option<PathBuf> {
+    let below = |name: &str| fs::read_dir(fixture.join(name)).ok()?.next().map(|entry| entry.unwrap().path());
+    below("savepoint-canonical").or_else(|| below("savepoint-native")).or_else(|| newest(fixture))
+}
+
+fn drystone(arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new(env!("CARGO_BIN_EXE_drystone")).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+fn restores(properties: &BTreeMap<String, String>, checkpoint: &Path) -> bool {
+    let output = flink()
+        .arg("restore")
+        .arg(format!("--path=file://{}", checkpoint.display()))
+        .args([format!("--n={}", properties["n"]), format!("--backend={}", properties["arg.backend"])])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let passed = text.lines().any(|line| line.starts_with("PASS "));
+    println!("{text}{}", if passed { "" } else { "^ not restored" });
+    passed
 }
 
 #[test]

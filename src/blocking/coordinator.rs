@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::Waiter;
 use crate::config::ClaimMode;
-use crate::coordinator::{self, Acknowledged, Completed, JobEnd, Latest, Leftovers, Rewritten, SpaceUsage};
+use crate::coordinator::{
+    self, Acknowledged, Completed, JobEnd, Latest, Leftovers, Rewritten, SavepointRequest, SpaceUsage,
+};
 use crate::error::Result;
 use crate::handle::{InlineHandle, MasterState};
 use crate::id::{CheckpointId, OperatorId, Subtask};
@@ -31,6 +33,14 @@ impl Coordinator {
     /// The same.
     pub fn trigger(&self, checkpoint: CheckpointId) -> Result<Trigger> {
         self.inner.trigger(checkpoint)
+    }
+
+    /// As [`coordinator::Coordinator::trigger_savepoint`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn trigger_savepoint(&self, checkpoint: CheckpointId, request: &SavepointRequest) -> Result<Trigger> {
+        self.inner.trigger_savepoint(checkpoint, request)
     }
 
     /// As [`coordinator::Coordinator::acknowledge`].

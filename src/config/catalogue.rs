@@ -79,7 +79,7 @@ catalogue! {
             Kind::Path, None, Storage: "The directory of checkpoints; the storage filesystem needs it.";
         SAVEPOINT_DIR "execution.checkpointing.savepoint-dir"
             as [deprecated("state.savepoints.dir"), deprecated("savepoints.state.backend.fs.dir")]
-            Kind::Path, None, Carried: "The directory of savepoints for which none is named.";
+            Kind::Path, None, Storage: "The directory of savepoints for which none is named.";
         CREATE_SUBDIR "execution.checkpointing.create-subdir" as [deprecated("state.checkpoints.create-subdir")]
             BOOL, Some("true"), Storage: "Whether a job's checkpoints go to a directory named by its id.";
         NUM_RETAINED "execution.checkpointing.num-retained" as [deprecated("state.checkpoints.num-retained")]
@@ -201,6 +201,9 @@ catalogue! {
         FENCING_PROOF_ROUNDS "drystone.fencing.proof-rounds" FROM_0, Some("4"), Storage:
             "Rounds of 16 writers at once by which a coordinator tries out, when it starts, whether the store lets one of \
              them create a file; not on local disks.";
+        SAVEPOINT_PACK "drystone.savepoint.pack" BOOL, Some("false"), Storage:
+            "Are a savepoint's small pieces packed into common files? Then it is moved by drystone copy only, since Flink's \
+             format names parts of files by absolute paths.";
         LATEST_FILE "drystone.latest-file" BOOL, Some("false"), Storage:
             "Is the path of the latest checkpoint written to _drystone/latest in the job's directory, for other tools? One \
              request more for each checkpoint, which nothing waits for.";

@@ -120,6 +120,7 @@ settings! {
         metadata_version: u32 = METADATA_VERSION,
         fencing_mode: Fencing = FENCING_MODE,
         fencing_proof_rounds: u32 = FENCING_PROOF_ROUNDS,
+        savepoint_pack: bool = SAVEPOINT_PACK,
         latest_file: bool = LATEST_FILE,
     }
     {

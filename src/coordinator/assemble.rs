@@ -22,7 +22,7 @@ pub(super) fn assemble(
     operators: &[OperatorSpec],
     mut draft: Draft,
     version: u32,
-    retention: Retention,
+    properties: &Properties,
 ) -> Result<CheckpointMetadata> {
     if let Some(operator) = partly_finished_with_union(operators, &draft, &BTreeSet::new()) {
         let message = format!(
@@ -34,7 +34,7 @@ pub(super) fn assemble(
     let has_merged = draft.states.values().any(|state| has_merged_channels(state));
     let version = if has_merged { version.max(MERGED_CHANNELS_SINCE) } else { version };
     let operators = operators.iter().map(|spec| operator(spec, &mut draft)).collect();
-    let properties = properties(retention).encode();
+    let properties = properties.encode();
     let master_states = draft.masters.into_values().collect();
     Ok(CheckpointMetadata { version, checkpoint_id: checkpoint, master_states, operators, properties })
 }
@@ -90,7 +90,7 @@ fn has_merged_channels(state: &SubtaskState) -> bool {
 }
 
 /// When Flink, having claimed it, may discard the checkpoint.
-fn properties(retention: Retention) -> Properties {
+pub(super) fn properties(retention: Retention) -> Properties {
     Properties {
         kind: PropertiesKind::Checkpoint,
         discard_cancelled: JobEnd::Cancelled.discards(retention),

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::savepoint::Savepoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{InlineHandle, JavaString, MasterState, Place, StreamHandle, SubtaskState};
 use crate::id::{CheckpointId, OperatorId, Subtask};
@@ -17,6 +18,8 @@ pub(super) struct Books {
     gauges: JobGauges,
     pub(super) ledger: Ledger,
     pub(super) drafts: BTreeMap<CheckpointId, Draft>,
+    /// Savepoints under way, and those that were aborted and may leave files yet.
+    pub(super) savepoints: BTreeMap<CheckpointId, Savepoint>,
     /// One text for each file that is named, however handles spell its path.
     spelled: BTreeMap<FlinkPath, Arc<str>>,
     /// Checkpoints that lie elsewhere: claimed ones.
@@ -49,6 +52,8 @@ pub(super) type SegmentPlace = (Arc<str>, u64, u64);
 /// A checkpoint under way.
 #[derive(Default)]
 pub(super) struct Draft {
+    /// `None`: it is a checkpoint.
+    pub(super) savepoint: Option<Savepoint>,
     pub(super) states: BTreeMap<Subtask, Box<SubtaskState>>,
     pub(super) finished: BTreeSet<Subtask>,
     pub(super) operators: BTreeMap<OperatorId, InlineHandle>,
@@ -85,6 +90,7 @@ impl Books {
             gauges: JobGauges::new(directory.root().name().file_name().unwrap_or_default()),
             ledger,
             drafts: BTreeMap::new(),
+            savepoints: BTreeMap::new(),
             spelled: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
             claimed: BTreeSet::new(),
@@ -97,6 +103,16 @@ impl Books {
             ends: 0,
             unresolved: BTreeMap::new(),
         }
+    }
+
+    /// # Errors
+    /// `Conflict`: the outcome of so many commits is unknown that another might make one too many.
+    pub(super) fn refuse_if_in_doubt(&self, checkpoint: CheckpointId) -> Result<()> {
+        if self.unresolved.len() < super::commit::UNRESOLVED_MAX {
+            return Ok(());
+        }
+        let message = format!("checkpoint {checkpoint} can't be triggered: 16 commits are in doubt; settle them");
+        Err(Error::new(ErrorKind::Conflict, message))
     }
 
     /// Sets the gauges.

@@ -44,6 +44,8 @@ pub struct Completed {
 pub(super) struct Unresolved {
     metadata: Location,
     bytes: Bytes,
+    /// No other can take its place: it is never given up, but put until it is there, or something else is.
+    is_savepoint: bool,
 }
 
 /// What is known of a put.
@@ -93,7 +95,8 @@ impl Coordinator {
             // Nothing comes to it any more: what would, is told so.
             books.drafts.remove(&checkpoint).unwrap_or_default()
         };
-        let announced = self.announce(By::Commit);
+        let is_savepoint = draft.savepoint.is_some();
+        let announced = self.announce(if is_savepoint { By::Savepoint } else { By::Commit });
         let (metadata, bytes) = match try_join(announced, self.prepare(checkpoint, draft)).await {
             Ok(((), prepared)) => prepared,
             Err(error) => return Err(self.fail(checkpoint, error)),
@@ -103,7 +106,7 @@ impl Coordinator {
             Outcome::Written => {}
             Outcome::NotWritten(error) => return Err(self.fail(checkpoint, error)),
             Outcome::Unknown(error) => {
-                self.books().unresolved.insert(checkpoint, Unresolved { metadata, bytes });
+                self.books().unresolved.insert(checkpoint, Unresolved { metadata, bytes, is_savepoint });
                 return Err(error.context(format!("checkpoint {checkpoint} may have completed or not")));
             }
         }
@@ -112,7 +115,7 @@ impl Coordinator {
         metrics::commit_took(started.elapsed());
         let completed = Completed {
             checkpoint,
-            path: self.shared.directory.checkpoint(checkpoint)?.name().clone(),
+            path: metadata.name().parent().unwrap_or_else(|| metadata.name().clone()),
             metadata_bytes,
             subsumed: ids(&effects, |effect| match effect {
                 Effect::Discard { checkpoint, .. } => Some(*checkpoint),
@@ -126,6 +129,9 @@ impl Coordinator {
         self.shared.reaper.put_back_failed();
         self.hint();
         self.perform(effects);
+        if is_savepoint {
+            return Ok(completed);
+        }
         // A newer one is durable: what was in doubt can be decided.
         if let Err(error) = self.resolve_before(checkpoint).await {
             tracing::warn!(error = error.one_line(), "an earlier commit is still in doubt");
@@ -137,20 +143,26 @@ impl Coordinator {
     async fn prepare(&self, checkpoint: CheckpointId, draft: Draft) -> Result<(Location, Bytes)> {
         let shared = &self.shared;
         let lengths = shared.wait_for_files(&draft.new_files, shared.settings.file_timeout).await?;
-        let files = {
-            let mut books = self.books();
-            for (path, &bytes) in &lengths {
-                books.ledger.set_file_bytes(path, bytes);
-            }
-            named_files(&books.ledger, checkpoint)?
-        };
         let settings = &shared.settings;
-        let retention = settings.ledger.retention;
-        let metadata = assemble::assemble(checkpoint, &shared.operators, draft, settings.metadata_version, retention)?;
+        let (directory, files, properties) = match &draft.savepoint {
+            Some(savepoint) => {
+                (savepoint.directory.clone(), savepoint.named_files(&draft, &lengths)?, savepoint.properties())
+            }
+            None => {
+                let mut books = self.books();
+                for (path, &bytes) in &lengths {
+                    books.ledger.set_file_bytes(path, bytes);
+                }
+                let properties = assemble::properties(settings.ledger.retention);
+                (shared.directory.checkpoint(checkpoint)?, named_files(&books.ledger, checkpoint)?, properties)
+            }
+        };
+        let (operators, version) = (&shared.operators, settings.metadata_version);
+        let metadata = assemble::assemble(checkpoint, operators, draft, version, &properties)?;
         let encoded = encode(&metadata)
             .map_err(|e| Error::new(ErrorKind::Invalid, format!("metadata of checkpoint {checkpoint}: {e}")))?;
         let bytes = Trailer::seal(&encoded, files, shared.epoch, writer()?);
-        Ok((shared.directory.checkpoint(checkpoint)?.join(names::METADATA)?, bytes))
+        Ok((directory.join(names::METADATA)?, bytes))
     }
 
     /// Puts the metadata, and finds out what came of it.
@@ -227,14 +239,16 @@ impl Coordinator {
             Some(latest) => self.give_up_before(latest).await,
             None => Ok(()),
         };
-        for (checkpoint, commit) in self.unresolved(|id| latest.is_none_or(|latest| id > latest)) {
+        for (checkpoint, commit) in
+            self.unresolved(|id, is_savepoint| is_savepoint || latest.is_none_or(|latest| id > latest))
+        {
             decided = decided.and(self.put_again(checkpoint, &commit).await);
         }
         decided
     }
 
     async fn put_again(&self, checkpoint: CheckpointId, commit: &Unresolved) -> Result<()> {
-        if self.books().ledger.keeps_nothing() {
+        if self.books().ledger.keeps_nothing() && !commit.is_savepoint {
             return self.decide_at_end(checkpoint, commit).await;
         }
         match self.put(&commit.metadata, &commit.bytes).await {
@@ -270,7 +284,7 @@ impl Coordinator {
     /// Barred, so that a put on its way can't land.
     async fn give_up_before(&self, newer: CheckpointId) -> Result<()> {
         let mut decided = Ok(());
-        for (checkpoint, commit) in self.unresolved(|id| id < newer) {
+        for (checkpoint, commit) in self.unresolved(|id, is_savepoint| id < newer && !is_savepoint) {
             match commit.has_happened(checkpoint, self.shared.epoch).await {
                 Ok(true) => decided = decided.and(self.publish_resolved(checkpoint)),
                 Ok(false) => {
@@ -282,9 +296,10 @@ impl Coordinator {
         decided
     }
 
-    fn unresolved(&self, is_meant: impl Fn(CheckpointId) -> bool) -> Vec<(CheckpointId, Unresolved)> {
+    fn unresolved(&self, is_meant: impl Fn(CheckpointId, bool) -> bool) -> Vec<(CheckpointId, Unresolved)> {
         let books = self.books();
-        books.unresolved.iter().filter(|&(&id, _)| is_meant(id)).map(|(&id, commit)| (id, commit.clone())).collect()
+        let meant = books.unresolved.iter().filter(|&(&id, commit)| is_meant(id, commit.is_savepoint));
+        meant.map(|(&id, commit)| (id, commit.clone())).collect()
     }
 }
 

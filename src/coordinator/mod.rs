@@ -15,6 +15,7 @@ mod reaper;
 mod recover;
 mod restore;
 mod rewrite;
+mod savepoint;
 mod sweep;
 
 use std::cmp::Ordering;
@@ -26,13 +27,14 @@ pub use crate::ledger::{Acknowledged, JobEnd, SpaceUsage};
 pub use commit::Completed;
 pub use leftovers::Leftovers;
 pub use rewrite::Rewritten;
+pub use savepoint::SavepointRequest;
 
 use crate::config::Fencing;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{InlineHandle, MasterState};
 use crate::id::{CheckpointId, OperatorId, Subtask};
 use crate::ledger::{Effect, LedgerSettings};
-use crate::protocol::{Acknowledgement, OperatorSpec, RewritePlan, Trigger};
+use crate::protocol::{Acknowledgement, OperatorSpec, RewritePlan, SnapshotKind, Trigger};
 use crate::read::ReadLimits;
 use crate::store::{FlinkPath, JobDirectory, Stores};
 use crate::sync::{Mutex, MutexGuard};
@@ -132,16 +134,13 @@ impl Coordinator {
         self.shared.refuse_if_fenced()?;
         let subtasks: BTreeSet<Subtask> = self.shared.operators.iter().flat_map(OperatorSpec::subtasks).collect();
         let mut books = self.books();
-        if books.unresolved.len() >= commit::UNRESOLVED_MAX {
-            let message = format!("checkpoint {checkpoint} can't be triggered: 16 commits are in doubt; settle them");
-            return Err(Error::new(ErrorKind::Conflict, message));
-        }
+        books.refuse_if_in_doubt(checkpoint)?;
         let plan = books.ledger.trigger(checkpoint, subtasks)?;
         let plan = books.without_copied(plan);
         books.drafts.insert(checkpoint, Draft::default());
         let claimed = books.claimed.iter().map(|path| path.to_string()).collect();
         tracing::debug!(%checkpoint, planned = plan.files.len(), "checkpoint triggered");
-        Ok(Trigger { checkpoint, epoch: self.shared.epoch, plan, claimed })
+        Ok(Trigger { checkpoint, epoch: self.shared.epoch, plan, claimed, kind: SnapshotKind::Checkpoint })
     }
 
     /// A subtask has done its part.
@@ -174,12 +173,23 @@ impl Coordinator {
             return Ok(answer);
         }
         let mut state = state;
-        if let Some(state) = &mut state {
-            books.relocate(subtask, state);
-        }
-        let named = books.names_of(&self.shared.directory, checkpoint, self.shared.epoch, subtask, state.as_deref())?;
-        let outcome =
-            books.ledger.acknowledge(checkpoint, subtask, &named.all, |name| named.new.contains(&name.file))?;
+        let savepoint = books.drafts.get(&checkpoint).and_then(|draft| draft.savepoint.clone());
+        let (named, outcome) = match (&savepoint, &mut state) {
+            (Some(savepoint), Some(state)) => {
+                let named = savepoint.names_of(checkpoint, epoch, subtask, state)?;
+                (named, books.ledger.acknowledge(checkpoint, subtask, &[], |_| false)?)
+            }
+            (_, state) => {
+                if let Some(state) = state {
+                    books.relocate(subtask, state);
+                }
+                let state = state.as_deref();
+                let named = books.names_of(&self.shared.directory, checkpoint, epoch, subtask, state)?;
+                let is_new = |name: &crate::ledger::Named| named.new.contains(&name.file);
+                let outcome = books.ledger.acknowledge(checkpoint, subtask, &named.all, is_new)?;
+                (named, outcome)
+            }
+        };
         if matches!(outcome, Acknowledged::Waiting(_) | Acknowledged::Ready)
             && let Some(draft) = books.drafts.get_mut(&checkpoint)
         {
@@ -446,6 +456,8 @@ impl Shared {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
     Commit,
+    /// Of a savepoint: nobody goes by it, so that the job may end meanwhile.
+    Savepoint,
     End,
 }
 

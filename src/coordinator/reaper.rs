@@ -36,6 +36,8 @@ pub(super) enum Job {
     Delete(Vec<Location>),
     /// What was written for aborted checkpoints, by the names of the files.
     Clean(Vec<CheckpointId>),
+    /// The same of a savepoint, in its own directory.
+    CleanSavepoint(CheckpointId, Location),
     /// No delete: the file that names the latest checkpoint is written, before those that it replaced go.
     Hint,
 }
@@ -76,7 +78,7 @@ impl Reaper {
 
     /// Takes jobs; starts a task for them where there is a runtime, else they wait for the next call that has one.
     pub(super) fn submit(&self, shared: &Arc<Shared>, effects: Vec<Effect>) {
-        self.enqueue(shared, effects.into_iter().filter_map(|effect| job(shared, effect)).collect());
+        self.enqueue(shared, effects.into_iter().flat_map(|effect| jobs(shared, effect)).collect());
     }
 
     fn enqueue(&self, shared: &Arc<Shared>, mut jobs: Vec<Job>) {
@@ -189,6 +191,12 @@ impl Reaper {
             Job::Hint => {
                 shared.write_hint().await;
                 None
+            }
+            Job::CleanSavepoint(checkpoint, directory) => {
+                match self.clean_savepoint(shared, checkpoint, &directory).await {
+                    Ok(failed) => failed,
+                    Err(error) => Some((Job::CleanSavepoint(checkpoint, directory), error)),
+                }
             }
             Job::Clean(checkpoints) => match self.clean(shared, &checkpoints).await {
                 Ok(failed) => failed,
@@ -321,6 +329,33 @@ impl Reaper {
         Ok(failed)
     }
 
+    /// As [`clean`](Self::clean). What lies in a savepoint's directory is no other's, but only what was written for it goes.
+    async fn clean_savepoint(
+        &self,
+        shared: &Shared,
+        checkpoint: CheckpointId,
+        directory: &Location,
+    ) -> Result<Option<(Job, Error)>> {
+        let files = directory.list_dir().await?.files;
+        if let Some(metadata) = files.iter().find(|file| file.path.file_name() == Some(names::METADATA))
+            && shared.is_completed(metadata).await?
+        {
+            return Ok(None);
+        }
+        let is_dead = |path: &FlinkPath| {
+            PhysicalFileName::of(path).is_some_and(|name| name.attempt == shared.epoch && name.checkpoint == checkpoint)
+        };
+        let dead = files.iter().filter(|file| is_dead(&file.path)).map(|file| shared.stores.locate(&file.path));
+        let dead = dead.collect::<Result<Vec<Location>>>()?;
+        for partial in directory.list_partials().await?.iter().filter(|path| is_dead(path)) {
+            directory.delete_partial(partial).await?;
+        }
+        metrics::orphans_found(dead.len() as u64);
+        let failed = self.delete_all(shared, dead).await;
+        self.remove_directory(directory).await;
+        Ok(failed)
+    }
+
     async fn wait_until(&self, is_done: impl Fn(&Queue) -> bool) {
         loop {
             // Registered before the look, so that no end falls in between.
@@ -359,6 +394,18 @@ fn claimed_directories(shared: &Shared, files: &[Location]) -> BTreeMap<FlinkPat
     let of_one =
         |directory: &Location| !matches!(directory.name().file_name(), Some(names::SHARED | names::TASK_OWNED) | None);
     claimed.filter_map(Location::parent).filter(of_one).map(|d| (d.name().clone(), d)).collect()
+}
+
+fn jobs(shared: &Shared, effect: Effect) -> Vec<Job> {
+    let Effect::Clean(checkpoints) = effect else { return job(shared, effect).into_iter().collect() };
+    let books = shared.books();
+    let (savepoints, checkpoints): (Vec<_>, Vec<_>) =
+        checkpoints.into_iter().partition(|id| books.savepoints.contains_key(id));
+    let directory = |id: CheckpointId| Some(books.savepoints.get(&id)?.directory.clone());
+    let mut jobs: Vec<Job> =
+        savepoints.into_iter().filter_map(|id| Some(Job::CleanSavepoint(id, directory(id)?))).collect();
+    jobs.extend((!checkpoints.is_empty()).then_some(Job::Clean(checkpoints)));
+    jobs
 }
 
 fn job(shared: &Shared, effect: Effect) -> Option<Job> {

@@ -7,6 +7,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+pub use crate::protocol::{SavepointAction, SavepointFormat};
+
 /// Null, serialised.
 pub const NULL: &[u8] = b"\xac\xed\x00\x05p";
 
@@ -73,26 +75,6 @@ pub enum PropertiesKind {
     FullCheckpoint,
     /// A savepoint.
     Savepoint(SavepointFormat, SavepointAction),
-}
-
-/// How a savepoint is laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SavepointFormat {
-    /// The same for every state backend.
-    Canonical,
-    /// The state backend's own.
-    Native,
-}
-
-/// What the job does after a savepoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SavepointAction {
-    /// Goes on.
-    None,
-    /// Ends, having drained its sources.
-    Terminate,
-    /// Stops, to be resumed.
-    Suspend,
 }
 
 /// Serialised properties, read.
@@ -182,25 +164,6 @@ fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b't');
     out.extend_from_slice(&(text.len() as u16).to_be_bytes());
     out.extend_from_slice(text.as_bytes());
-}
-
-impl SavepointFormat {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Canonical => "CANONICAL",
-            Self::Native => "NATIVE",
-        }
-    }
-}
-
-impl SavepointAction {
-    fn name(self) -> &'static str {
-        match self {
-            Self::None => "NONE",
-            Self::Terminate => "TERMINATE",
-            Self::Suspend => "SUSPEND",
-        }
-    }
 }
 
 impl Properties {

@@ -18,17 +18,37 @@ impl Ledger {
     /// # Errors
     /// `Conflict`: numbers only go up, and the job must not have ended.
     pub fn trigger(&mut self, checkpoint: CheckpointId, subtasks: BTreeSet<Subtask>) -> Result<RewritePlan> {
-        self.still_runs(format_args!("checkpoint {checkpoint} can't be triggered"))?;
-        if let Some(last) = self.last.filter(|&last| checkpoint <= last) {
-            let message = format!("checkpoint {checkpoint} can't be triggered: {last} was, and numbers only go up");
-            return Err(Error::new(ErrorKind::Conflict, message));
-        }
+        self.may_begin(checkpoint)?;
         let (plan, planned) = self.choose();
         let base = self.completed().rev().take(self.settings.retained).collect();
         let pending = Pending { waiting_for: subtasks, acknowledged: BTreeSet::new(), base, planned };
-        self.checkpoints.insert(checkpoint, Checkpoint { state: State::Pending(pending), names: Vec::new() });
-        self.last = Some(checkpoint);
+        self.begin(checkpoint, pending, false);
         Ok(plan)
+    }
+
+    /// Starts a savepoint, which takes a number as a checkpoint does. It names nothing of the job's and nothing of it is the
+    /// job's: it builds on no checkpoint, is acknowledged without names, replaces none and is replaced by none. When it is
+    /// complete, there is no trace of it here.
+    ///
+    /// # Errors
+    /// As for [`trigger`](Self::trigger).
+    pub fn trigger_savepoint(&mut self, checkpoint: CheckpointId, subtasks: BTreeSet<Subtask>) -> Result<()> {
+        self.may_begin(checkpoint)?;
+        self.begin(checkpoint, Pending { waiting_for: subtasks, ..Pending::default() }, true);
+        Ok(())
+    }
+
+    fn may_begin(&self, checkpoint: CheckpointId) -> Result<()> {
+        self.still_runs(format_args!("checkpoint {checkpoint} can't be triggered"))?;
+        let Some(last) = self.last.filter(|&last| checkpoint <= last) else { return Ok(()) };
+        let message = format!("checkpoint {checkpoint} can't be triggered: {last} was, and numbers only go up");
+        Err(Error::new(ErrorKind::Conflict, message))
+    }
+
+    fn begin(&mut self, checkpoint: CheckpointId, pending: Pending, is_savepoint: bool) {
+        let (state, names) = (State::Pending(pending), Vec::new());
+        self.checkpoints.insert(checkpoint, Checkpoint { state, is_savepoint, names });
+        self.last = Some(checkpoint);
     }
 
     /// A subtask has done its part and names these segments; each is pinned from here on.
@@ -122,7 +142,7 @@ impl Ledger {
         self.registry.set_bytes(path, bytes);
     }
 
-    /// The metadata is durable: what is older goes.
+    /// The metadata is durable: what is older goes. Of a savepoint, nothing.
     ///
     /// # Errors
     /// `NotFound`, `Conflict`: no commit of it is under way.
@@ -131,6 +151,11 @@ impl Ledger {
         let State::Committing(pending) = &mut page.state else {
             return Err(Error::new(ErrorKind::Conflict, format!("checkpoint {checkpoint} is not being completed")));
         };
+        if page.is_savepoint {
+            // Nothing that it could name is the job's to delete.
+            drop(self.checkpoints.remove(&checkpoint).map(|page| self.release(page.names)));
+            return Ok(Vec::new());
+        }
         let planned = std::mem::take(&mut pending.planned);
         page.state = State::Completed { owned: true };
         self.has_said = true;
@@ -140,7 +165,7 @@ impl Ledger {
         let due: Vec<_> = self.aborted.iter().filter(|&(_, &after)| is_due(after)).map(|(&id, _)| id).collect();
         self.aborted.retain(|_, &mut after| !is_due(after));
         self.extend_bases(checkpoint);
-        let older: Vec<_> = self.pending().filter(|&id| id < checkpoint).collect();
+        let older: Vec<_> = self.pending().filter(|&id| id < checkpoint && !self.is_savepoint(id)).collect();
         let mut effects = Vec::new();
         for id in older {
             // Its own commit may be under way: then its outcome decides.
@@ -204,7 +229,8 @@ impl Ledger {
         }
         let names = self.reference(names, checkpoint)?;
         file_bytes.into_iter().for_each(|(path, bytes)| self.registry.set_bytes(&path, bytes));
-        self.checkpoints.insert(checkpoint, Checkpoint { state: State::Completed { owned }, names });
+        self.checkpoints
+            .insert(checkpoint, Checkpoint { state: State::Completed { owned }, is_savepoint: false, names });
         self.last = self.last.max(Some(checkpoint));
         self.has_said = false;
         Ok(())
@@ -265,7 +291,7 @@ impl Ledger {
 
     /// Those under way may reuse from now on what this one names.
     fn extend_bases(&mut self, completed: CheckpointId) {
-        for (_, page) in self.checkpoints.range_mut(completed..) {
+        for (_, page) in self.checkpoints.range_mut(completed..).filter(|(_, page)| !page.is_savepoint) {
             if let State::Pending(pending) = &mut page.state {
                 pending.base.push(completed);
             }

@@ -100,6 +100,8 @@ pub struct Ledger {
 #[derive(Clone, Debug)]
 struct Checkpoint {
     state: State,
+    /// It is to belong to the user: nothing of it is in the registry, and when it is complete it is forgotten here.
+    is_savepoint: bool,
     /// What it names, a reference each.
     names: Vec<SegmentNumber>,
 }

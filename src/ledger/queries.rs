@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Ledger, SpaceUsage, State};
+use super::{Checkpoint, Ledger, SpaceUsage, State};
 use crate::id::CheckpointId;
 
 impl Ledger {
@@ -29,16 +29,27 @@ impl Ledger {
         completed.map(|(&id, _)| id)
     }
 
-    /// The checkpoints under way, in order.
+    /// The checkpoints under way, in order, savepoints among them.
     pub fn pending(&self) -> impl DoubleEndedIterator<Item = CheckpointId> + '_ {
         let pending = self.checkpoints.iter().filter(|(_, c)| !matches!(c.state, State::Completed { .. }));
         pending.map(|(&id, _)| id)
     }
 
-    /// The checkpoints whose metadata may come to exist, in order.
+    /// The checkpoints whose metadata may come to exist in the job's directory, in order; no savepoints.
     pub fn committing(&self) -> impl Iterator<Item = CheckpointId> + '_ {
-        let committing = self.checkpoints.iter().filter(|(_, c)| matches!(c.state, State::Committing(_)));
+        let committing = |page: &Checkpoint| matches!(page.state, State::Committing(_)) && !page.is_savepoint;
+        let committing = self.checkpoints.iter().filter(move |(_, page)| committing(page));
         committing.map(|(&id, _)| id)
+    }
+
+    /// Is a savepoint of this number under way?
+    pub fn is_savepoint(&self, checkpoint: CheckpointId) -> bool {
+        self.checkpoints.get(&checkpoint).is_some_and(|page| page.is_savepoint)
+    }
+
+    /// Is it under way, or was it aborted and are its files yet to be looked for once more?
+    pub fn is_looked_after(&self, checkpoint: CheckpointId) -> bool {
+        self.aborted.contains_key(&checkpoint) || self.pending().any(|id| id == checkpoint)
     }
 
     /// Does some retained or pending checkpoint name a segment in this file?

@@ -74,6 +74,14 @@ pub fn parse_checkpoint_directory(name: &str) -> Option<CheckpointId> {
     decimal(name.strip_prefix(CHECKPOINT_PREFIX)?).map(CheckpointId)
 }
 
+/// The directory of one savepoint, as Flink calls it: `savepoint-<6 hex of the job>-<12 hex>`. Where no job is known, its
+/// place has zeros.
+pub fn savepoint_directory(job: Option<JobId>, token: u64) -> String {
+    let job = job.unwrap_or(JobId([0; 16])).to_string();
+    let (job, token) = (job.get(..6).unwrap_or_default(), token & 0xffff_ffff_ffff);
+    format!("{SAVEPOINT_PREFIX}{job}-{token:012x}")
+}
+
 /// Is this the name of a savepoint's directory, `savepoint-<...>`?
 pub fn is_savepoint_directory(name: &str) -> bool {
     name.strip_prefix(SAVEPOINT_PREFIX).is_some_and(|rest| !rest.is_empty())

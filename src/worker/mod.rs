@@ -23,8 +23,8 @@ use self::running::Running;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CheckpointId, Subtask};
 use crate::protocol::Trigger;
-use crate::store::JobDirectory;
 use crate::store::names::WorkerName;
+use crate::store::{JobDirectory, Stores};
 use crate::sync::{Mutex, MutexGuard};
 use crate::write::{Bounds, Tokens, WriteSettings};
 
@@ -54,7 +54,7 @@ const RUNNING_MAX: usize = 64;
 ///
 /// // The coordinator says when.
 /// let trigger =
-///     Trigger { checkpoint: CheckpointId(1), epoch: 1, plan: RewritePlan::default(), claimed: Vec::new() };
+///     Trigger { checkpoint: CheckpointId(1), epoch: 1, plan: RewritePlan::default(), claimed: vec![], kind: Default::default() };
 /// let snapshot = worker.begin(subtask, &trigger)?;
 /// let mut segment = snapshot.segment(Scope::Shared, None);
 /// segment.write_slice(&[7; 50_000]).await?;
@@ -80,6 +80,8 @@ struct Inner {
     settings: WorkerSettings,
     tokens: Tokens,
     bounds: Bounds,
+    /// Where savepoints may go; `None`: nowhere.
+    stores: Option<Stores>,
     /// Never held across an await. Taken before the locks in `write`, and never while one of those or of a [`Running`]
     /// is held.
     state: Mutex<State>,
@@ -143,9 +145,30 @@ impl Worker {
     ///
     /// `name` tells its files from those of the job's other workers.
     pub fn new(directory: JobDirectory, name: &str, settings: WorkerSettings, tokens: Tokens) -> Self {
+        Self::of(directory, name, settings, tokens, None)
+    }
+
+    /// As [`new`](Self::new), for a worker that may be told to write savepoints, which can go to any of these stores.
+    pub fn with_stores(
+        stores: Stores,
+        directory: JobDirectory,
+        name: &str,
+        settings: WorkerSettings,
+        tokens: Tokens,
+    ) -> Self {
+        Self::of(directory, name, settings, tokens, Some(stores))
+    }
+
+    fn of(
+        directory: JobDirectory,
+        name: &str,
+        settings: WorkerSettings,
+        tokens: Tokens,
+        stores: Option<Stores>,
+    ) -> Self {
         let bounds = Bounds::new(settings.buffered_bytes_total_max, settings.write.uploads_max);
         let (name, state) = (WorkerName::sanitise(name), Mutex::default());
-        Self { inner: Arc::new(Inner { directory, name, settings, tokens, bounds, state }) }
+        Self { inner: Arc::new(Inner { directory, name, settings, tokens, bounds, stores, state }) }
     }
 
     /// From the next checkpoint on, files wait for this subtask's snapshot.
@@ -170,8 +193,8 @@ impl Worker {
     ///
     /// # Errors
     /// `Conflict`: the checkpoint has ended, or is older than the 64 last that have and are remembered; the trigger is of
-    /// an epoch before the newest; 64 checkpoints are under way; the worker was closed. `Invalid`: a claimed directory is
-    /// no path.
+    /// an epoch before the newest; 64 checkpoints are under way; the worker was closed. `Invalid`: a claimed directory, or
+    /// that of a savepoint, is no path. `Unsupported`: a savepoint, and the worker has no stores.
     pub fn begin(&self, subtask: Subtask, trigger: &Trigger) -> Result<Snapshot> {
         let (running, superseded) = {
             let mut state = self.state();
@@ -187,8 +210,8 @@ impl Worker {
     }
 
     /// The checkpoint is committed, says the coordinator of this epoch. What it hasn't sealed nobody has named; it is
-    /// dropped. So is what is older and under way, of which the coordinator has no use any more, and whose end may have
-    /// been lost.
+    /// dropped. So are checkpoints that are older and under way, of which the coordinator has no use any more, and whose end
+    /// may have been lost. A savepoint replaces nothing, and no checkpoint replaces it.
     ///
     /// Idempotent, and legal in any order, as are [`abort`](Self::abort) and [`subsume`](Self::subsume): of several ends
     /// the first counts. What a coordinator says that has a successor counts no more; with a successor's first word, what
@@ -281,7 +304,8 @@ impl Worker {
             let superseded = state.follow(epoch);
             let running = state.running.remove(&checkpoint);
             state.ended.record(checkpoint, end, end.attempt(epoch, running.is_some()));
-            (superseded, running, if end == End::Completed { state.overtaken_by(checkpoint) } else { Vec::new() })
+            let overtakes = end == End::Completed && running.as_ref().is_none_or(|running| !running.is_savepoint);
+            (superseded, running, if overtakes { state.overtaken_by(checkpoint) } else { Vec::new() })
         };
         give_up(superseded, epoch);
         for running in overtaken {
@@ -332,8 +356,11 @@ impl State {
 
     /// Those under way that are older than a checkpoint that has completed.
     fn overtaken_by(&mut self, completed: CheckpointId) -> Vec<Arc<Running>> {
-        let newer = self.running.split_off(&completed);
-        let older = std::mem::replace(&mut self.running, newer);
+        let mut stays = self.running.split_off(&completed);
+        let (savepoints, older) = std::mem::take(&mut self.running).into_iter().partition(|(_, r)| r.is_savepoint);
+        stays.extend::<BTreeMap<_, _>>(savepoints);
+        self.running = stays;
+        let older: BTreeMap<CheckpointId, Arc<Running>> = older;
         for (checkpoint, running) in &older {
             self.ended.record(*checkpoint, End::Aborted, Some(running.epoch));
         }

@@ -34,6 +34,9 @@ pub(super) fn reuse(worker: &Worker, running: &Running, handle: &StreamHandle) -
 }
 
 fn rewrite_reason(worker: &Worker, running: &Running, handle: &StreamHandle) -> Option<RewriteReason> {
+    if running.is_savepoint && !matches!(handle, StreamHandle::Inline(_) | StreamHandle::EmptySegment) {
+        return Some(RewriteReason::SelfContained);
+    }
     match handle {
         // In a file its bytes cost less than in the metadata.
         StreamHandle::Inline(inline) => {

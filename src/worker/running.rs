@@ -15,10 +15,10 @@ use super::reuse::KnownFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::JavaString;
 use crate::id::{CheckpointId, FileToken, Scope, Subtask};
-use crate::protocol::{Reason, Trigger};
-use crate::store::FlinkPath;
+use crate::protocol::{Reason, SavepointTarget, SnapshotKind, Trigger};
+use crate::store::{FlinkPath, Location};
 use crate::sync::{Mutex, MutexGuard, OnceLock};
-use crate::write::{FileNaming, FilePool, InlineBudget, SealedFile, WriteSettings};
+use crate::write::{FileLayout, FileNaming, FilePool, InlineBudget, SealedFile, WriteSettings};
 
 /// What a snapshot has in each pool.
 #[derive(Clone, Default)]
@@ -31,6 +31,8 @@ pub(super) struct Placed<T> {
 pub(super) struct Running {
     pub(super) checkpoint: CheckpointId,
     pub(super) epoch: u64,
+    /// Does it belong to the user? Then it holds all that it names, and neither replaces others nor is replaced.
+    pub(super) is_savepoint: bool,
     /// What is to be written again; by place, for handles may spell a path as they like.
     pub(super) planned: BTreeMap<FlinkPath, Reason>,
     pub(super) claimed: Vec<FlinkPath>,
@@ -53,7 +55,7 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) fn new(worker: &Inner, trigger: &Trigger, group: Group) -> Result<Self> {
-        let Trigger { checkpoint, epoch, plan, claimed } = trigger;
+        let Trigger { checkpoint, epoch, plan, claimed, kind } = trigger;
         let claimed = claimed.iter().map(|path| FlinkPath::parse(path).map_err(|e| e.context("claimed directory")));
         let settings = worker.settings;
         let inline = Arc::new(InlineBudget::new(FileToken((worker.tokens)()), &settings.write));
@@ -63,15 +65,27 @@ impl Running {
             let (tokens, bounds) = (worker.tokens.clone(), worker.bounds.clone());
             FilePool::sharing(naming, write, tokens, inline.clone(), bounds)
         };
-        let directory = worker.directory.checkpoint(*checkpoint)?;
+        let (exclusive, shared, channels) = match kind {
+            SnapshotKind::Checkpoint => {
+                let directory = worker.directory.checkpoint(*checkpoint)?;
+                let channels = settings.channels.map(|write| pool(directory.clone(), write));
+                (pool(directory, settings.write), pool(worker.directory.shared().clone(), settings.write), channels)
+            }
+            SnapshotKind::Savepoint(target) => {
+                let layout = if target.pack { FileLayout::Packed } else { FileLayout::Plain };
+                let own = pool(savepoint_directory(worker, target)?, WriteSettings { layout, ..settings.write });
+                (own.clone(), own, None)
+            }
+        };
         Ok(Self {
             checkpoint: *checkpoint,
             epoch: *epoch,
+            is_savepoint: matches!(kind, SnapshotKind::Savepoint(_)),
             planned: plan.files.iter().filter_map(by_place).collect(),
             claimed: claimed.collect::<Result<_>>()?,
-            channels: settings.channels.map(|write| pool(directory.clone(), write)),
-            exclusive: pool(directory, settings.write),
-            shared: pool(worker.directory.shared().clone(), settings.write),
+            channels,
+            exclusive,
+            shared,
             inline,
             known: Mutex::default(),
             linger: settings.linger,
@@ -188,6 +202,15 @@ impl Running {
     fn group(&self) -> MutexGuard<'_, Group> {
         self.group.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn savepoint_directory(worker: &Inner, target: &SavepointTarget) -> Result<Location> {
+    let Some(stores) = &worker.stores else {
+        let message = format!("{}: this worker writes to the job's own directory only", target.directory);
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    };
+    let path = FlinkPath::parse(&target.directory).map_err(|e| e.context("savepoint directory"))?;
+    stores.locate(&path)
 }
 
 /// A path that can't be one names no handle's file.

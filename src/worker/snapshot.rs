@@ -56,8 +56,10 @@ impl Snapshot {
     /// Starts a segment; several may be written at once. With its size known beforehand, even a long one is placed
     /// exactly, for memory of that size.
     ///
-    /// It is to be finished before the snapshot is: else nobody waits for its file.
+    /// It is to be finished before the snapshot is: else nobody waits for its file. In a savepoint each is exclusive, whatever
+    /// `scope` says.
     pub fn segment(&self, scope: Scope, size_hint: Option<u64>) -> SegmentWriter {
+        let scope = if self.running().is_savepoint { Scope::Exclusive } else { scope };
         let subtask = Some(self.participation.subtask());
         let origin = Origin { checkpoint: self.checkpoint(), subtask, scope };
         let placed = match scope {

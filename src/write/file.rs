@@ -6,11 +6,11 @@ use tokio::runtime::Handle;
 use super::bounds::Held;
 use super::segment::Chunk;
 use super::spares::BUFFER_BYTES;
-use super::{Origin, WriteSettings};
+use super::{FileLayout, Origin, WriteSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FooterBuilder;
 use crate::format::footer::FOOTER_BYTES_MAX;
-use crate::handle::{JavaString, JavaStringError, SegmentHandle, StreamHandle};
+use crate::handle::{FileHandle, JavaString, JavaStringError, SegmentHandle, StreamHandle};
 use crate::id::{FileToken, Scope, SegmentId};
 use crate::store::{FlinkPath, Location, Upload};
 
@@ -21,6 +21,7 @@ const COALESCE_BYTES: usize = 16 << 10;
 pub(super) struct OpenFile {
     location: Location,
     token: FileToken,
+    layout: FileLayout,
     footer: FooterBuilder,
     /// Bytes of segments placed so far.
     data_bytes: u64,
@@ -61,18 +62,22 @@ pub struct SealedFile {
     pub file_bytes: u64,
     /// What its segments' ids begin with.
     pub token: FileToken,
+    layout: FileLayout,
     /// The path as handles have it: one for all of them.
     text: std::result::Result<JavaString, JavaStringError>,
 }
 
 impl OpenFile {
-    pub(super) fn new(location: Location, token: FileToken, held: Held) -> Self {
+    pub(super) fn new(location: Location, token: FileToken, layout: FileLayout, held: Held) -> Self {
         let (footer, chunks, tail) = (FooterBuilder::new(token), Vec::new(), BytesMut::new());
-        Self { location, token, footer, data_bytes: 0, chunks, tail, held, stream: None }
+        Self { location, token, layout, footer, data_bytes: 0, chunks, tail, held, stream: None }
     }
 
     /// Room for segments of `origin` below the cap; none when the footer is as long as it may be.
     pub(super) fn room(&self, origin: &Origin, settings: &WriteSettings) -> u64 {
+        if self.layout == FileLayout::Plain {
+            return if self.data_bytes == 0 { u64::MAX } else { 0 };
+        }
         let footer_bytes = self.footer.encoded_len_with(origin.checkpoint, origin.subtask);
         if footer_bytes > FOOTER_BYTES_MAX {
             return 0;
@@ -165,15 +170,18 @@ impl OpenFile {
         self.tail.extend_from_slice(bytes);
     }
 
-    /// Makes the file durable: its data, then its footer, in one write unless it is long enough for parts or a segment was
+    /// Makes the file durable: its data, then its footer if it has one, in one write unless it is long enough for parts or a segment was
     /// streamed into it.
     ///
     /// On an error nothing is left at the file's path as far as the store allows; the caller deletes it to be sure.
     pub(super) async fn seal(mut self, part_bytes: u64) -> Result<SealedFile> {
         self.end_tail();
-        let footer = self.footer.encode();
-        let file_bytes = self.data_bytes + footer.len() as u64;
-        self.chunks.push(footer);
+        let mut file_bytes = self.data_bytes;
+        if self.layout == FileLayout::Packed {
+            let footer = self.footer.encode();
+            file_bytes += footer.len() as u64;
+            self.chunks.push(footer);
+        }
         match self.stream {
             // Nobody else can guess the name.
             None => {
@@ -185,8 +193,8 @@ impl OpenFile {
             Some(Stream { upload, .. }) => upload.complete_with(self.chunks).await?,
         }
         let path = self.location.name().clone();
-        let text = JavaString::new(&path.to_string());
-        Ok(SealedFile { path, file_bytes, token: self.token, text })
+        let text = handle_text(&path, self.layout);
+        Ok(SealedFile { path, file_bytes, token: self.token, layout: self.layout, text })
     }
 
     /// Gives the file up: its memory is released. What was streamed is to be aborted, on the runtime that sends it.
@@ -209,17 +217,31 @@ impl SealedFile {
             let message = format!("segment {} does not lie in file {}", placement.id, self.path);
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        segment_handle(&self.path, self.text.clone(), placement)
+        segment_handle(&self.path, self.layout, self.text.clone(), placement)
+    }
+}
+
+/// How handles name a file.
+pub(super) fn handle_text(path: &FlinkPath, layout: FileLayout) -> std::result::Result<JavaString, JavaStringError> {
+    match (layout, path.file_name()) {
+        (FileLayout::Plain, Some(name)) => JavaString::new(name),
+        _ => JavaString::new(&path.to_string()),
     }
 }
 
 /// A handle of bytes at a path, durable or not.
 pub(super) fn segment_handle(
     path: &FlinkPath,
+    layout: FileLayout,
     text: std::result::Result<JavaString, JavaStringError>,
     placement: &Placement,
 ) -> Result<StreamHandle> {
     let invalid = |e: JavaStringError| Error::new(ErrorKind::Invalid, format!("path {path}: {e}"));
+    if layout == FileLayout::Plain {
+        let too_long = |_| Error::new(ErrorKind::Invalid, format!("{path}: {} bytes are too many", placement.length));
+        let size = i64::try_from(placement.length).map_err(too_long)?;
+        return Ok(StreamHandle::Relative(FileHandle { path: text.map_err(invalid)?, size }));
+    }
     Ok(StreamHandle::Segment(SegmentHandle {
         path: text.map_err(invalid)?,
         offset: placement.offset,

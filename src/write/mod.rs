@@ -47,6 +47,19 @@ pub struct WriteSettings {
     pub mode: PoolMode,
     /// How many different subtasks may have segments in one file; `None` is any number.
     pub subtasks_per_file_max: Option<u32>,
+    /// What a file is.
+    pub layout: FileLayout,
+}
+
+/// What a physical file is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FileLayout {
+    /// Segments back to back, then a footer. Handles name ranges in it, by its absolute path.
+    #[default]
+    Packed,
+    /// One segment, and not a byte beside it, however long. Handles name it by its name alone, which is looked for beside the
+    /// metadata: both can be moved. So nothing but the metadata says whose bytes they are, and nothing has their checksum.
+    Plain,
 }
 
 /// What a writer does that finds the open file leased.
@@ -78,6 +91,7 @@ impl Default for WriteSettings {
             part_bytes: 8 << 20,
             mode: PoolMode::NonBlocking,
             subtasks_per_file_max: None,
+            layout: FileLayout::Packed,
         }
     }
 }

@@ -7,7 +7,7 @@ use drystone::config::Config;
 use drystone::coordinator::Acknowledged;
 use drystone::handle::{ChannelHandle, InlineHandle, JavaString, OperatorSubtasks, Part, StreamHandle};
 use drystone::id::JobId;
-use drystone::protocol::{Acknowledgement, OperatorSpec};
+use drystone::protocol::{Acknowledgement, OperatorSpec, SavepointAction, SavepointFormat};
 use drystone::read::{ChannelRestore, Checkpoint, InFlight, ReadLimits, State, open_handle};
 use drystone::storage::Storage;
 use drystone::store::{FlinkPath, Rebase, Stores};
@@ -17,7 +17,24 @@ use futures::TryStreamExt;
 const JOB: JobId = JobId([9; 16]);
 
 /// The new checkpoint's path.
+#[allow(dead_code, reason = "not every test that uses this writes checkpoints")]
 pub async fn recommit(data: &Path, source: &Path, to: &Path, inline: &str) -> FlinkPath {
+    write_again(data, source, to, inline, None).await
+}
+
+/// As a savepoint, below `to`: its path.
+#[allow(dead_code, reason = "not every test that uses this writes savepoints")]
+pub async fn savepoint(data: &Path, source: &Path, to: &Path, format: SavepointFormat, pack: bool) -> FlinkPath {
+    write_again(data, source, to, "2kb", Some((format, pack))).await
+}
+
+async fn write_again(
+    data: &Path,
+    source: &Path,
+    to: &Path,
+    inline: &str,
+    savepoint: Option<(SavepointFormat, bool)>,
+) -> FlinkPath {
     let path = |text: &str| FlinkPath::parse(text).unwrap();
     let rule = Rebase { from: path("file:/data/flink"), to: path(data.to_str().unwrap()) };
     let stores = Stores::new().with_rebase(vec![rule]);
@@ -37,6 +54,8 @@ pub async fn recommit(data: &Path, source: &Path, to: &Path, inline: &str) -> Fl
         ("execution.checkpointing.dir", format!("file:{}", to.display())),
         ("execution.checkpointing.data-inline-threshold", inline.to_owned()),
         ("drystone.metadata-version", metadata.version.max(4).to_string()),
+        ("execution.checkpointing.savepoint-dir", format!("file:{}", to.display())),
+        ("drystone.savepoint.pack", savepoint.is_some_and(|(_, pack)| pack).to_string()),
     ]);
     let storage = Storage::open(&config).unwrap();
     let specs = metadata.operators.iter().map(|operator| OperatorSpec {
@@ -50,7 +69,13 @@ pub async fn recommit(data: &Path, source: &Path, to: &Path, inline: &str) -> Fl
     let coordinator = storage.coordinator(JOB, specs.clone()).await.unwrap();
     let worker = storage.worker(JOB, "worker").unwrap();
     let id = metadata.checkpoint_id;
-    let trigger = coordinator.trigger(id).unwrap();
+    let trigger = match savepoint {
+        None => coordinator.trigger(id).unwrap(),
+        Some((format, _)) => {
+            let request = storage.savepoint(None, format, SavepointAction::None).unwrap();
+            coordinator.trigger_savepoint(id, &request).unwrap()
+        }
+    };
     for master in &metadata.master_states {
         coordinator.acknowledge_master(id, master.clone()).unwrap();
     }

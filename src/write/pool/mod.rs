@@ -20,12 +20,12 @@ pub(super) use sealing::Sealing;
 
 use self::state::{FileEntry, Outcome, PoolState, Refusal, Slot};
 use super::bounds::{Bounds, Shed};
-use super::file::{OpenFile, Placement, SealedFile, segment_handle};
+use super::file::{OpenFile, Placement, SealedFile, handle_text, segment_handle};
 use super::inline::InlineBudget;
 use super::segment::{Chunk, SegmentWriter};
 use super::{Origin, PoolMode, WriteSettings};
 use crate::error::{Error, ErrorKind, Result};
-use crate::handle::{JavaString, StreamHandle};
+use crate::handle::StreamHandle;
 use crate::id::{CheckpointId, FileToken};
 use crate::metrics::{self, Queue};
 use crate::store::Location;
@@ -173,7 +173,8 @@ impl FilePool {
     /// `Invalid`: the segment lies in no file of this pool.
     pub fn provisional(&self, placement: &Placement) -> Result<StreamHandle> {
         let location = self.location_of(placement.id.file)?;
-        segment_handle(location.name(), JavaString::new(&location.name().to_string()), placement)
+        let (path, layout) = (location.name(), self.shared.settings.layout);
+        segment_handle(path, layout, handle_text(path, layout), placement)
     }
 
     fn location_of(&self, file: FileToken) -> Result<Location> {
@@ -300,7 +301,7 @@ impl Shared {
         let location = directory.join(&name.to_string())?;
         state.file_count += 1;
         state.files.insert(token, FileEntry { location: location.clone(), outcome: Outcome::Open });
-        Ok(OpenFile::new(location, token, self.bounds.hold()))
+        Ok(OpenFile::new(location, token, self.settings.layout, self.bounds.hold()))
     }
 
     /// Takes a file out that has little room left; else, when too many are open, the fullest.

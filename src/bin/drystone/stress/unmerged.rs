@@ -45,7 +45,7 @@ impl Side for Unmerged {
     type Ticket = ();
 
     fn trigger(&self, checkpoint: CheckpointId) -> Result<Trigger> {
-        Ok(Trigger { checkpoint, epoch: 0, plan: Default::default(), claimed: Vec::new() })
+        Ok(Trigger { checkpoint, epoch: 0, plan: Default::default(), claimed: Vec::new(), kind: Default::default() })
     }
 
     fn begin(&self, _subtask: Subtask, trigger: &Trigger) -> Result<Location> {
