@@ -14,12 +14,13 @@ impl Driver {
     pub(super) fn hear(&mut self, said: Said, now: Duration) -> Result<()> {
         match said {
             Said::Event(event) => self.apply(event, now),
-            Said::Request(request, kind, answer) => {
+            Said::Request(request, kind, savepoint, answer) => {
                 // The one that waits keeps its place; this one's sender is dropped, which says so.
                 if self.answers.contains_key(&request) {
                     return Ok(());
                 }
                 self.answers.insert(request, answer);
+                self.savepoints.extend(savepoint.map(|savepoint| (request, savepoint)));
                 self.apply(Event::Request(request, kind), now)
             }
             Said::Ready(checkpoint) => self.ready(checkpoint, now),
@@ -58,7 +59,12 @@ impl Driver {
 
     fn trigger(&mut self, kind: Kind, request: Option<RequestId>) -> Result<Event> {
         let checkpoint = self.coordinator.next_checkpoint();
-        let trigger = match self.coordinator.trigger(checkpoint) {
+        let savepoint = request.and_then(|request| self.savepoints.remove(&request));
+        let triggered = match &savepoint {
+            Some(savepoint) => self.coordinator.trigger_savepoint(checkpoint, savepoint),
+            None => self.coordinator.trigger(checkpoint),
+        };
+        let trigger = match triggered {
             Ok(trigger) => trigger,
             Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
             Err(error) => {
@@ -209,6 +215,7 @@ impl Driver {
     }
 
     fn answer(&mut self, request: RequestId, outcome: Outcome) {
+        self.savepoints.remove(&request);
         if let Some(answer) = self.answers.remove(&request) {
             // Who has stopped waiting doesn't want to know.
             let _ = answer.send(outcome);

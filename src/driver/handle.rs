@@ -4,9 +4,10 @@ use std::fmt;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::coordinator::Completed;
+use crate::coordinator::{Completed, SavepointRequest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CheckpointId, OperatorId, Subtask};
+use crate::protocol::SavepointAction;
 use crate::schedule::{Event, Failure, Kind, Refusal, RequestId};
 
 /// Tells a [`Driver`](super::Driver) what happens in the job. Cheap to clone; with the last one the driver ends.
@@ -39,7 +40,7 @@ pub enum Outcome {
 /// What the driver hears.
 pub(super) enum Said {
     Event(Event),
-    Request(RequestId, Kind, oneshot::Sender<Outcome>),
+    Request(RequestId, Kind, Option<SavepointRequest>, oneshot::Sender<Outcome>),
     Ready(CheckpointId),
     Declined { epoch: u64, checkpoint: CheckpointId, subtask: Subtask, failure: Failure, reason: String },
     Abort { checkpoint: CheckpointId, failure: Failure, reason: String },
@@ -74,8 +75,26 @@ impl Handle {
     /// # Errors
     /// `Conflict`: the driver has ended before it has; or another of this number waits.
     pub async fn request(&self, request: RequestId, kind: Kind) -> Result<Outcome> {
+        self.ask(request, kind, None).await
+    }
+
+    /// Asks for a savepoint in a directory of its own; what the job does afterwards is what `savepoint` says. Else as
+    /// [`request`](Self::request), which for the kinds of savepoints takes a checkpoint of the job.
+    ///
+    /// # Errors
+    /// As for [`request`](Self::request).
+    pub async fn savepoint(&self, request: RequestId, savepoint: SavepointRequest) -> Result<Outcome> {
+        let kind = match savepoint.action {
+            SavepointAction::None => Kind::Savepoint,
+            SavepointAction::Terminate => Kind::StopWithSavepoint { drain: true },
+            SavepointAction::Suspend => Kind::StopWithSavepoint { drain: false },
+        };
+        self.ask(request, kind, Some(savepoint)).await
+    }
+
+    async fn ask(&self, request: RequestId, kind: Kind, savepoint: Option<SavepointRequest>) -> Result<Outcome> {
         let (answer, outcome) = oneshot::channel();
-        self.say(Said::Request(request, kind, answer)).await?;
+        self.say(Said::Request(request, kind, savepoint, answer)).await?;
         let gone = |_| {
             let message = format!("request {}: another of this number waits, or the driver has ended", request.0);
             Error::new(ErrorKind::Conflict, message)

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 pub use handle::{Handle, Outcome};
 
-use crate::coordinator::{Completed, Coordinator, Latest};
+use crate::coordinator::{Completed, Coordinator, Latest, SavepointRequest};
 use crate::error::Result;
 use crate::id::{CheckpointId, Subtask};
 use crate::protocol::Trigger;
@@ -89,6 +89,8 @@ pub struct Driver {
     /// Those who wait for what they asked for.
     answers: BTreeMap<RequestId, oneshot::Sender<Outcome>>,
     requested: BTreeMap<CheckpointId, RequestId>,
+    /// Where the savepoints go that wait to begin.
+    savepoints: BTreeMap<RequestId, SavepointRequest>,
     /// Who was at the end of the data when a checkpoint began.
     ended: BTreeMap<CheckpointId, BTreeSet<Subtask>>,
     committing: BTreeSet<CheckpointId>,
@@ -128,7 +130,7 @@ pub enum Order {
 pub struct Take {
     /// What to tell the workers.
     pub trigger: Trigger,
-    /// What kind it is. To the coordinator each is a checkpoint of the job.
+    /// What kind it is. To the coordinator each is a checkpoint of the job, but those asked for by [`Handle::savepoint`].
     pub kind: Kind,
     /// How the barriers go.
     pub alignment: Alignment,
@@ -177,6 +179,7 @@ impl Driver {
             outbox: VecDeque::new(),
             answers: BTreeMap::new(),
             requested: BTreeMap::new(),
+            savepoints: BTreeMap::new(),
             ended: BTreeMap::new(),
             committing: BTreeSet::new(),
             work: FuturesUnordered::new(),
