@@ -18,7 +18,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use drystone::handle::{JavaString, StreamHandle};
 use drystone::protocol::SavepointFormat;
+use drystone::store::FlinkPath;
 use serde_json::Value;
 
 fn flink() -> Command {
@@ -75,6 +77,8 @@ fn stock_flink_restores_what_workers_wrote_and_a_coordinator_committed() {
 /// As a savepoint, moved by `mv`, and restored from there.
 #[test]
 fn stock_flink_restores_a_savepoint_that_was_moved() {
+    let all = std::env::var("DRYSTONE_FLINK_ALL").is_ok_and(|v| v == "1");
+    let few = ["v2-rocksdb-plain", "v2-savepoint-canonical-hashmap", "v2-savepoint-native-rocksdb"];
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/flink");
     let mut count = 0;
     for fixture in fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path()) {
@@ -83,9 +87,14 @@ fn stock_flink_restores_a_savepoint_that_was_moved() {
         if properties["unaligned"] == "true" {
             continue; // A savepoint has no records in flight.
         }
-        let canonical = fixture.to_str().unwrap().contains("canonical");
+        let name = fixture.file_name().unwrap().to_str().unwrap();
+        if !all && !few.contains(&name) {
+            continue;
+        }
+        let canonical = name.contains("canonical");
         let format = if canonical { SavepointFormat::Canonical } else { SavepointFormat::Native };
-        for pack in [false, true] {
+        for pack in if all || name == few[0] { &[false, true][..] } else { &[false] } {
+            let pack = *pack;
             let to = tempfile::tempdir().unwrap();
             let (first, second) = (to.path().join("first"), to.path().join("second"));
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -98,6 +107,11 @@ fn stock_flink_restores_a_savepoint_that_was_moved() {
                 let moved = second.join(here.file_name().unwrap());
                 fs::rename(&here, &moved).unwrap();
                 assert!(!restores(&properties, &moved), "{}: a packed savepoint was moved by hand", fixture.display());
+                // Parts of a file named by its name alone: a path that Flink looks for from where it runs.
+                let metadata = fs::read(moved.join("_metadata")).unwrap();
+                fs::write(moved.join("_metadata"), by_name_alone(&metadata)).unwrap();
+                assert!(!restores(&properties, &moved), "{}: parts of files by their names", fixture.display());
+                fs::write(moved.join("_metadata"), metadata).unwrap();
                 let rule = format!("--rebase={path}=file:{}", moved.display());
                 let copied = drystone(&["copy", "--json", &rule, moved.to_str().unwrap(), there.to_str().unwrap()]);
                 let copied: Value = serde_json::from_slice(&copied).unwrap();
@@ -110,7 +124,22 @@ fn stock_flink_restores_a_savepoint_that_was_moved() {
             count += 1;
         }
     }
-    assert!(count >= 6, "{count} savepoints");
+    assert!(count >= 4, "{count} savepoints");
+}
+
+/// The metadata with segments named by the names of their files.
+fn by_name_alone(metadata: &[u8]) -> Vec<u8> {
+    let mut tree = drystone::format::decode(metadata.to_vec().into()).unwrap().metadata;
+    let mut count = 0;
+    tree.visit_streams_mut(|_, handle| {
+        if let StreamHandle::Segment(segment) = handle {
+            let path = FlinkPath::parse(&segment.path.to_text()).unwrap();
+            segment.path = JavaString::new(path.file_name().unwrap()).unwrap();
+            count += 1;
+        }
+    });
+    assert!(count > 0, "nothing is packed");
+    drystone::format::encode(&tree).unwrap().bytes.to_vec()
 }
 
 /// The newest checkpoint, or a savepoint.

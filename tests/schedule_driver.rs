@@ -19,13 +19,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use drystone::ErrorKind;
-use drystone::coordinator::{Acknowledged, JobEnd};
+use drystone::coordinator::{Acknowledged, JobEnd, SavepointRequest};
 use drystone::driver::{Driver, Order, Outcome};
 use drystone::handle::DistributionMode;
 use drystone::id::{CheckpointId, OperatorId, Scope};
-use drystone::protocol::Acknowledgement;
+use drystone::protocol::{Acknowledgement, SavepointAction, SavepointFormat};
 use drystone::read::{Finished, ReadLimits, Restore};
 use drystone::schedule::{Alignment, Backup, Failure, Kind, Refusal, RequestId, ScheduleSettings, UnalignedSettings};
+use drystone::store::FlinkPath;
 use live::Live;
 use object_store::memory::InMemory;
 use paced::{Paced, acknowledge_nothing, acknowledge_one, every_ten, seconds};
@@ -183,6 +184,34 @@ async fn what_is_asked_for_comes_with_its_kind_and_its_number() {
     assert_eq!(job.log().last().unwrap(), "24 completed 4", "{:?}", job.log());
     job.handle.stop().await.unwrap();
     let refused = job.handle.request(RequestId(9), Kind::Savepoint).await.unwrap();
+    assert_eq!(refused, Outcome::Refused(Refusal::NotAllRunning));
+    job.end().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_savepoint_in_a_directory_is_the_users_and_ends_no_checkpoint() {
+    let job = paced(ScheduleSettings { concurrent_max: 2, ..every_ten() }).await;
+    let wanted = |action| SavepointRequest {
+        directory: FlinkPath::parse("memory:/savepoints").unwrap(),
+        format: SavepointFormat::Native,
+        action,
+        pack: false,
+    };
+    job.workers.ignore(1);
+    sleep(seconds(11)).await;
+    let completed = job.handle.savepoint(RequestId(1), wanted(SavepointAction::None)).await.unwrap();
+    let Outcome::Completed(completed) = completed else { panic!("{completed}") };
+    assert!(completed.path.to_string().starts_with("memory:/savepoints/savepoint-"), "{completed:?}");
+    assert_eq!(job.log(), ["10 take 1 periodic", "11 take 2 savepoint", "11 completed 2"]);
+    assert_eq!(job.coordinator().pending(), [CheckpointId(1)]);
+    assert_eq!(job.coordinator().completed(), []);
+    sleep(seconds(10)).await;
+    assert_eq!(job.log()[3..], ["20 take 3 periodic", "20 completed 3", "20 aborted 1 subsumed"]);
+    let stop = job.handle.savepoint(RequestId(2), wanted(SavepointAction::Terminate)).await.unwrap();
+    assert!(matches!(stop, Outcome::Completed(_)), "{stop}");
+    assert_eq!(job.take(4).kind, Kind::StopWithSavepoint { drain: true });
+    job.handle.stop().await.unwrap();
+    let refused = job.handle.savepoint(RequestId(3), wanted(SavepointAction::Suspend)).await.unwrap();
     assert_eq!(refused, Outcome::Refused(Refusal::NotAllRunning));
     job.end().await.unwrap();
 }

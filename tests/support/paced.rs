@@ -8,7 +8,7 @@ use std::time::Duration;
 use drystone::coordinator::{Acknowledged, Coordinator};
 use drystone::driver::{Driver, Handle, Order, Take};
 use drystone::id::{CheckpointId, Scope};
-use drystone::protocol::Acknowledgement;
+use drystone::protocol::{Acknowledgement, SnapshotKind};
 use drystone::schedule::{Kind, ScheduleSettings};
 use object_store::ObjectStore;
 use tokio::sync::mpsc;
@@ -160,6 +160,9 @@ pub async fn acknowledge(live: &Live, take: &Take) -> bool {
 }
 
 pub async fn acknowledge_one(live: &Live, take: &Take, index: u32) -> Acknowledged {
+    if take.trigger.kind != SnapshotKind::Checkpoint {
+        return acknowledge_nothing(live, take.trigger.checkpoint, index);
+    }
     let checkpoint = take.trigger.checkpoint;
     let chunks = live.write(&take.trigger, index, Scope::Exclusive, &[("chunk", &[index as u8; 100])]).await.unwrap();
     live.acknowledge(checkpoint, index, chunks).unwrap()

@@ -1,0 +1,158 @@
+//! A savepoint cut, failed or left in doubt at each of the store's operations: what is left is whole, or says that it isn't, and
+//! the job's checkpoints are none the worse for it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(dead_code, reason = "not every test uses all of the support")]
+
+#[path = "support/fault_store.rs"]
+mod fault_store;
+#[path = "support/live.rs"]
+mod live;
+#[path = "support/savepoint_job.rs"]
+mod savepoint_job;
+
+use std::sync::Arc;
+
+use drystone::ErrorKind;
+use drystone::coordinator::JobEnd;
+use drystone::id::CheckpointId;
+use drystone::jobs::{State, list};
+use drystone::read::ReadLimits;
+use drystone::store::FlinkPath;
+use fault_store::{Fault, FaultStore};
+use object_store::memory::InMemory;
+use savepoint_job::{Job, check, path};
+
+/// What the process believed before it was over.
+struct Believed {
+    checkpoints: Vec<CheckpointId>,
+    savepoint: Option<FlinkPath>,
+    number: CheckpointId,
+}
+
+/// A checkpoint before, the savepoint, a checkpoint after.
+async fn work(job: &Job, pack: bool) -> Believed {
+    let mut believed = Believed { checkpoints: Vec::new(), savepoint: None, number: CheckpointId(0) };
+    believed.checkpoints.extend(job.checkpoint().await.ok().map(|completed| completed.checkpoint));
+    let trigger = job.savepoint(pack);
+    believed.number = trigger.checkpoint;
+    match job.take(&trigger).await {
+        Ok(completed) => believed.savepoint = Some(completed.path),
+        // As a job does that can't write its part; what is in doubt isn't aborted by that.
+        Err(_) => drop(job.coordinator.abort(trigger.checkpoint)),
+    }
+    believed.checkpoints.extend(job.checkpoint().await.ok().map(|completed| completed.checkpoint));
+    believed
+}
+
+/// What `list` says of it, and whether its files are there.
+async fn savepoint(job: &Job) -> (Option<(State, FlinkPath)>, Vec<String>) {
+    let files = job.files("memory:/savepoints").await;
+    let listing = match list(&job.stores, &path("memory:/savepoints"), &ReadLimits::default()).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => return (None, files),
+        listing => listing.unwrap(),
+    };
+    let mut entries: Vec<_> = listing.groups.into_iter().flat_map(|group| group.entries).collect();
+    assert!(entries.len() <= 1, "{entries:?}");
+    (entries.pop().map(|entry| (entry.state, entry.path)), files)
+}
+
+async fn operations(pack: bool) -> usize {
+    let store = FaultStore::new(Arc::new(InMemory::new()), []);
+    let job = Job::new(Arc::new(store.clone())).await.unwrap();
+    store.begin([]);
+    let believed = work(&job, pack).await;
+    job.coordinator.settle().await.unwrap();
+    assert!(believed.savepoint.is_some() && believed.checkpoints.len() == 2);
+    store.operations().len()
+}
+
+async fn run(pack: bool, number: usize, fault: Fault) {
+    let inner = Arc::new(InMemory::new());
+    let store = FaultStore::new(inner.clone(), []);
+    let job = Job::new(Arc::new(store.clone())).await.unwrap();
+    store.begin([(number, fault)]);
+    let believed = work(&job, pack).await;
+    let context = format!("pack={pack}, {fault:?} at {number}: {:?}", store.operations().get(number));
+    if fault != Fault::Crash {
+        store.heal();
+        job.coordinator.settle().await.unwrap();
+    } else {
+        let _ = job.coordinator.settle().await;
+    }
+    let next = job.successor(inner).await.unwrap();
+    let (found, files) = savepoint(&next).await;
+    match &found {
+        Some((State::Complete, at)) => check(&next.stores, at, believed.number).await,
+        Some((State::NoMetadata, _)) | None => assert!(believed.savepoint.is_none(), "{context}: {found:?}"),
+        other => panic!("{context}: {other:?}"),
+    }
+    if fault != Fault::Crash && !matches!(found, Some((State::Complete, _))) {
+        assert!(files.is_empty(), "{context}: given up, and left behind: {files:?}");
+    }
+    if let Some(last) = believed.checkpoints.last() {
+        assert!(next.coordinator.latest().unwrap().checkpoint >= *last, "{context}");
+    }
+    if let Some(latest) = next.coordinator.latest() {
+        assert_ne!(latest.checkpoint, believed.number, "{context}: the savepoint is none of the job's");
+        check(&next.stores, &latest.path, latest.checkpoint).await;
+    }
+    // The next one completes, and the job's end takes nothing of the user's.
+    let again = next.savepoint(pack);
+    let completed = next.take(&again).await.unwrap();
+    next.checkpoint().await.unwrap();
+    next.coordinator.dispose(JobEnd::Finished).await.unwrap();
+    check(&next.stores, &completed.path, again.checkpoint).await;
+    if let Some((State::Complete, at)) = &found {
+        check(&next.stores, at, believed.number).await;
+    }
+}
+
+async fn everywhere(pack: bool) {
+    let operations = operations(pack).await;
+    assert!(operations > 10, "{operations}");
+    for number in 0..operations {
+        for fault in [Fault::Crash, Fault::Before, Fault::After] {
+            run(pack, number, fault).await;
+        }
+    }
+    println!("pack={pack}: {operations} operations, {} runs", 3 * operations);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cut_at_each_operation() {
+    everywhere(false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn packed_and_cut_at_each_operation() {
+    everywhere(true).await;
+}
+
+/// The store fails for longer than a commit tries: nobody knows whether the savepoint is there.
+#[tokio::test(start_paused = true)]
+async fn in_doubt_it_is_put_again_and_no_checkpoint_gives_it_up() {
+    for (last, happened) in [(Fault::Before, false), (Fault::After, true)] {
+        let store = FaultStore::new(Arc::new(InMemory::new()), []);
+        let job = Job::new(Arc::new(store.clone())).await.unwrap();
+        let trigger = job.savepoint(false);
+        for (index, handles) in job.write(&trigger).await.unwrap() {
+            job.acknowledge(&trigger, index, handles).unwrap();
+        }
+        // An entry of the log and a look for each of the four files go before the first put of the metadata.
+        store.begin([(5, last)].into_iter().chain((6..15).map(|number| (number, Fault::Before))));
+        let doubt = job.coordinator.complete(trigger.checkpoint).await.unwrap_err();
+        assert!(doubt.to_string().contains("may have completed or not"), "{doubt}");
+        store.heal();
+        assert!(!job.coordinator.abort(trigger.checkpoint), "nor does the user");
+        let newer = job.checkpoint().await.unwrap();
+        let (found, _) = savepoint(&job).await;
+        assert_eq!(matches!(found, Some((State::Complete, _))), happened, "it wasn't barred, nor given up: {found:?}");
+        job.coordinator.settle().await.unwrap();
+        let (found, _) = savepoint(&job).await;
+        let Some((State::Complete, at)) = found else { panic!("{found:?}") };
+        check(&job.stores, &at, trigger.checkpoint).await;
+        assert_eq!(job.coordinator.pending(), []);
+        assert_eq!(job.coordinator.latest().unwrap().checkpoint, newer.checkpoint);
+    }
+}
