@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{Config, Settings, StorageKind};
-use crate::coordinator::{Coordinator, CoordinatorSettings, FencingSettings, SavepointRequest};
+use crate::coordinator::{Coordinator, CoordinatorSettings, FencingSettings, MemoryLimits, SavepointRequest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
 use crate::jobs::{self, Latest};
@@ -12,7 +12,10 @@ use crate::protocol::{OperatorSpec, SavepointAction, SavepointFormat};
 use crate::read::{ReadLimits, Restore};
 use crate::store::{FlinkPath, JobDirectory, ObjectStore, Stores};
 use crate::worker::{Worker, WorkerSettings};
-use crate::write::{PoolMode, Tokens, WriteSettings};
+use crate::write::{FileLayout, PoolMode, Tokens, WriteSettings};
+
+/// Where checkpoints are that no directory is given for: in a store of the storage's own.
+const IN_MEMORY: &str = "memory://jobmanager/checkpoints";
 
 /// A checkpoint directory, and how it is used. Cheap to clone.
 ///
@@ -28,6 +31,9 @@ use crate::write::{PoolMode, Tokens, WriteSettings};
 /// ```
 #[derive(Clone)]
 pub struct Storage {
+    /// Is all state in the metadata?
+    is_in_memory: bool,
+
     stores: Stores,
     directory: FlinkPath,
     settings: Settings,
@@ -37,14 +43,18 @@ pub struct Storage {
 impl Storage {
     /// Opens the directory that `execution.checkpointing.dir` names. Credentials come from the environment.
     ///
+    /// Without a directory the storage is `jobmanager`: state goes to the coordinator's memory, and metadata with it. There it
+    /// can be restored from through this storage or a clone of it, by the paths that coordinators return, and is gone
+    /// with the last of these. With that storage and a directory the metadata is written there, and the state is in it. Either way
+    /// workers hand all state to the coordinator, so it has to be little: see `drystone.memory.state-max`.
+    ///
     /// # Errors
-    /// `Invalid`: a setting is wrong, or no directory is given. `Unsupported`: another storage is asked for, or this
-    /// build has no such store.
+    /// `Invalid`: a setting is wrong. `Unsupported`: another storage is asked for, or this build has no such store.
     pub fn open(config: &Config) -> Result<Self> {
         let settings = settings(config)?;
         let Some(directory) = &settings.checkpoint_dir else {
-            let message = "execution.checkpointing.dir is not set: say where checkpoints go, as in file:///checkpoints";
-            return Err(Error::new(ErrorKind::Invalid, message));
+            let directory = FlinkPath::parse(IN_MEMORY)?;
+            return Ok(Self { is_in_memory: true, ..Self::of(Stores::new(), directory, settings)? });
         };
         let directory = FlinkPath::parse(directory).map_err(|e| e.context("execution.checkpointing.dir"))?;
         Self::of(Stores::new(), directory, settings)
@@ -66,14 +76,17 @@ impl Storage {
     /// As for [`open`](Self::open).
     pub fn of(stores: Stores, directory: FlinkPath, settings: Settings) -> Result<Self> {
         settings.validate()?;
-        if let StorageKind::JobManager | StorageKind::Other(_) = &settings.storage {
-            let name = settings.storage.name().unwrap_or_default();
-            let message =
-                format!("execution.checkpointing.storage={name} is not this storage: give filesystem, or nothing");
+        if let StorageKind::Other(name) = &settings.storage {
+            let message = format!(
+                "execution.checkpointing.storage={name} is none of ours: give filesystem, jobmanager, or nothing"
+            );
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
         stores.locate(&directory)?;
-        Ok(Self { stores, directory, settings, tokens: Arc::new(rand::random::<u64>) })
+        // There is a directory, whoever has named it.
+        let with_directory = Settings { checkpoint_dir: Some(directory.to_string()), ..settings.clone() };
+        let is_in_memory = with_directory.storage_kind() == StorageKind::JobManager;
+        Ok(Self { is_in_memory, stores, directory, settings, tokens: Arc::new(rand::random::<u64>) })
     }
 
     /// Takes what makes names unguessable from elsewhere, so that a run can be repeated.
@@ -218,10 +231,15 @@ impl Storage {
         let lease_timeout = settings.lease_timeout;
         // A segment that is larger than a file may be has one of its own.
         let file_bytes_max = if settings.merges_files() { settings.max_file_size.0 } else { 1 };
+        let (layout, inline_bytes_max, inline_bytes_total_max) = match self.memory_limits() {
+            None => (FileLayout::Packed, settings.data_inline_threshold.0, settings.inline_total_max.0),
+            Some(limits) => (FileLayout::None, limits.state_bytes_max, limits.total_bytes_max),
+        };
         WriteSettings {
+            layout,
             file_bytes_max,
-            inline_bytes_max: settings.data_inline_threshold.0,
-            inline_bytes_total_max: settings.inline_total_max.0,
+            inline_bytes_max,
+            inline_bytes_total_max,
             buffer_bytes_max: settings.segment_buffer.0,
             uploads_max: settings.upload_concurrency as usize,
             part_bytes: settings.upload_part_size.0,
@@ -229,6 +247,15 @@ impl Storage {
             subtasks_per_file_max: settings.max_subtasks_per_file,
             ..WriteSettings::default()
         }
+    }
+
+    /// `None`: state goes to files.
+    fn memory_limits(&self) -> Option<MemoryLimits> {
+        let settings = &self.settings;
+        self.is_in_memory.then_some(MemoryLimits {
+            state_bytes_max: settings.memory_state_max.0,
+            total_bytes_max: settings.memory_total_max.0,
+        })
     }
 
     fn worker_settings(&self) -> WorkerSettings {
@@ -270,9 +297,10 @@ impl Storage {
             file_timeout: settings.commit_file_timeout,
             deletes_max: if settings.cleaner_parallel { settings.delete_concurrency as usize } else { 1 },
             delete_retries: settings.delete_retries,
-            write: WriteSettings { inline_bytes_max: 0, ..self.write_settings() },
+            write: WriteSettings { inline_bytes_max: 0, layout: FileLayout::Packed, ..self.write_settings() },
             read: self.read_limits(),
             latest_file: settings.latest_file,
+            memory: self.memory_limits(),
         }
     }
 }

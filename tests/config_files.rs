@@ -275,7 +275,7 @@ fn keys_below_long_keys_are_bounded() {
 #[test]
 fn keys_of_others_are_none_of_our_business() {
     let others = [
-        "state.backend.type",
+        "state.backend.latency-track.keyed-state-enabled",
         "state.backend.rocksdb.localdir",
         "state.backend.incremental-x",
         "state.changelog.enabled",

@@ -17,6 +17,8 @@ const SIZE: Kind = Kind::Memory { min: 0, max: i64::MAX as u64 };
 const PART_SIZE: Kind = Kind::Memory { min: 5 << 20, max: 5 << 30 };
 const SIZE_NOT_ZERO: Kind = Kind::Memory { min: 1, max: i64::MAX as u64 };
 const INLINE: Kind = Kind::Memory { min: 0, max: INLINE_BYTES_MAX };
+/// What is in a metadata file has to fit Flink's arrays.
+const MEMORY: Kind = Kind::Memory { min: 1, max: 1 << 30 };
 const FROM_0: Kind = Kind::Int { min: 0, max: i32::MAX as i64 };
 const FROM_1: Kind = Kind::Int { min: 1, max: i32::MAX as i64 };
 const TIME: Kind = Kind::Duration { min: Duration::ZERO, off: false };
@@ -73,10 +75,14 @@ catalogue! {
     }
     "Storage" {
         STORAGE "execution.checkpointing.storage" as [deprecated("state.checkpoint-storage")] Kind::Text, None, Storage:
-            "Where checkpoints go: jobmanager, filesystem, or the name of a factory class.";
+            "Where checkpoints go: filesystem, or jobmanager, which is the coordinator's memory and the metadata. Unset, filesystem \
+             where there is a directory. Flink's names of classes are understood, other factories aren't.";
+        STATE_BACKEND "state.backend.type" as [deprecated("state.backend")] Kind::Text, None, Engine:
+            "The state backend. Of the older names jobmanager and filesystem also say where checkpoints go, as the storage of the \
+             same name; rocksdb and hashmap don't.";
         CHECKPOINT_DIR "execution.checkpointing.dir"
             as [deprecated("state.checkpoints.dir"), deprecated("state.backend.fs.checkpointdir")]
-            Kind::Path, None, Storage: "The directory of checkpoints; the storage filesystem needs it.";
+            Kind::Path, None, Storage: "The directory of checkpoints; the storage filesystem needs it, and jobmanager writes its metadata there if it is given.";
         SAVEPOINT_DIR "execution.checkpointing.savepoint-dir"
             as [deprecated("state.savepoints.dir"), deprecated("savepoints.state.backend.fs.dir")]
             Kind::Path, None, Storage: "The directory of savepoints for which none is named.";
@@ -201,6 +207,11 @@ catalogue! {
         FENCING_PROOF_ROUNDS "drystone.fencing.proof-rounds" FROM_0, Some("4"), Storage:
             "Rounds of 16 writers at once by which a coordinator tries out, when it starts, whether the store lets one of \
              them create a file; not on local disks.";
+        MEMORY_STATE_MAX "drystone.memory.state-max" MEMORY, Some("5mb"), Storage:
+            "With the storage jobmanager: the most bytes of one piece of state. In Flink, too, it is 5 MB by default.";
+        MEMORY_TOTAL_MAX "drystone.memory.total-max" MEMORY, Some("256mb"), Storage:
+            "With the storage jobmanager: the most bytes of state in one checkpoint; so much is in memory for each that is kept \
+             or under way.";
         SAVEPOINT_PACK "drystone.savepoint.pack" BOOL, Some("false"), Storage:
             "Are a savepoint's small pieces packed into common files? Then it is moved by drystone copy only, since Flink's \
              format names parts of files by absolute paths.";

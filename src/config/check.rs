@@ -157,9 +157,21 @@ impl Settings {
         let mut refuse = |options: [&'static ConfigOption; 2], value: String, text: String| {
             conflicts.push(Conflict { options, problem: problem(options[0].key, &value, text, Place::default()) });
         };
-        if self.storage == StorageKind::FileSystem && self.checkpoint_dir.is_none() {
+        let of_backend = self.state_backend.as_deref().and_then(StorageKind::of_backend);
+        if self.storage_kind() == StorageKind::FileSystem && self.checkpoint_dir.is_none() {
             let text = format!("needs {}, which isn't given", catalogue::CHECKPOINT_DIR.key);
-            refuse([&catalogue::STORAGE, &catalogue::CHECKPOINT_DIR], "filesystem".into(), text);
+            match (&self.storage, &self.state_backend) {
+                (StorageKind::Unset, Some(backend)) => {
+                    refuse([&catalogue::STATE_BACKEND, &catalogue::CHECKPOINT_DIR], backend.clone(), text);
+                }
+                _ => refuse([&catalogue::STORAGE, &catalogue::CHECKPOINT_DIR], "filesystem".into(), text),
+            }
+        }
+        if let (Some(name), Some(backend), Some(implied)) = (self.storage.name(), &self.state_backend, of_backend)
+            && implied != self.storage
+        {
+            let text = format!("says where checkpoints go, too, and otherwise than {}={name}", catalogue::STORAGE.key);
+            refuse([&catalogue::STATE_BACKEND, &catalogue::STORAGE], backend.clone(), text);
         }
         let backlog = self.interval_during_backlog.unwrap_or_default();
         if let Some(interval) = self.interval.filter(|interval| backlog < *interval && !backlog.is_zero()) {
@@ -191,11 +203,7 @@ impl Settings {
         let mut warn = |option: &ConfigOption, text: String| {
             warnings.push(warning(WarningKind::Ineffective, option, &text));
         };
-        let in_memory = match self.storage {
-            StorageKind::Unset => self.checkpoint_dir.is_none(),
-            StorageKind::JobManager => true,
-            _ => false,
-        };
+        let in_memory = self.storage_kind() == StorageKind::JobManager;
         if self.file_merging_enabled == Some(true) && in_memory {
             let text = format!("has no effect without files: set {}", catalogue::CHECKPOINT_DIR.key);
             warn(&catalogue::FILE_MERGING_ENABLED, text);

@@ -86,6 +86,11 @@ choice! {
     }
 }
 
+/// The package of Flink's storages.
+const CLASSES: &str = "org.apache.flink.runtime.state.storage.";
+/// Of its older state backends.
+const BACKENDS: &str = "org.apache.flink.runtime.state.";
+
 /// Where checkpoints go.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum StorageKind {
@@ -105,7 +110,22 @@ impl StorageKind {
         match name.to_ascii_lowercase().as_str() {
             "jobmanager" => Self::JobManager,
             "filesystem" => Self::FileSystem,
-            _ => Self::Other(name.to_string()),
+            _ => match name.strip_prefix(CLASSES).map(|class| class.strip_suffix("Factory").unwrap_or(class)) {
+                Some("JobManagerCheckpointStorage") => Self::JobManager,
+                Some("FileSystemCheckpointStorage") => Self::FileSystem,
+                _ => Self::Other(name.to_string()),
+            },
+        }
+    }
+
+    /// What the older name of a state backend says of the storage, before the two were separate: those names stood for the
+    /// state in memory, with its checkpoints either there, too, or in files.
+    pub(super) fn of_backend(name: &str) -> Option<Self> {
+        let backend = name.strip_prefix(BACKENDS).map(|class| class.strip_suffix("Factory").unwrap_or(class));
+        match (name.to_ascii_lowercase().as_str(), backend) {
+            ("jobmanager", _) | (_, Some("memory.MemoryStateBackend")) => Some(Self::JobManager),
+            ("filesystem", _) | (_, Some("filesystem.FsStateBackend")) => Some(Self::FileSystem),
+            _ => None,
         }
     }
 

@@ -75,7 +75,9 @@ settings! {
         max_subtasks_per_file: Option<u32> = MAX_SUBTASKS_PER_FILE,
         /// From 1 up and finite; `None`: off.
         max_space_amplification: Option<f64> = MAX_SPACE_AMPLIFICATION,
+        /// [`Settings::storage_kind`] has what is in effect.
         storage: StorageKind = STORAGE,
+        state_backend: Option<String> = STATE_BACKEND,
         checkpoint_dir: Option<String> = CHECKPOINT_DIR,
         savepoint_dir: Option<String> = SAVEPOINT_DIR,
         create_subdir: bool = CREATE_SUBDIR,
@@ -120,6 +122,8 @@ settings! {
         metadata_version: u32 = METADATA_VERSION,
         fencing_mode: Fencing = FENCING_MODE,
         fencing_proof_rounds: u32 = FENCING_PROOF_ROUNDS,
+        memory_state_max: MemorySize = MEMORY_STATE_MAX,
+        memory_total_max: MemorySize = MEMORY_TOTAL_MAX,
         savepoint_pack: bool = SAVEPOINT_PACK,
         latest_file: bool = LATEST_FILE,
     }
@@ -159,6 +163,18 @@ impl Settings {
     /// Are small pieces of state packed into few files?
     pub fn merges_files(&self) -> bool {
         self.file_merging_enabled.unwrap_or(true)
+    }
+
+    /// Where checkpoints go: never [`StorageKind::Unset`].
+    pub fn storage_kind(&self) -> StorageKind {
+        let of_backend = || StorageKind::of_backend(self.state_backend.as_deref()?);
+        match &self.storage {
+            StorageKind::Unset => of_backend().unwrap_or_else(|| match self.checkpoint_dir {
+                Some(_) => StorageKind::FileSystem,
+                None => StorageKind::JobManager,
+            }),
+            given => given.clone(),
+        }
     }
 
     /// Up to so many bytes of files that the latest checkpoint names, nothing is written anew for space.

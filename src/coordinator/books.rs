@@ -55,6 +55,8 @@ pub(super) struct Draft {
     /// `None`: it is a checkpoint.
     pub(super) savepoint: Option<Savepoint>,
     pub(super) states: BTreeMap<Subtask, Box<SubtaskState>>,
+    /// Bytes of state in the metadata, where those are bounded.
+    pub(super) inline_bytes: u64,
     pub(super) finished: BTreeSet<Subtask>,
     pub(super) operators: BTreeMap<OperatorId, InlineHandle>,
     pub(super) masters: BTreeMap<JavaString, MasterState>,

@@ -4,6 +4,7 @@
 //! carries out effects and reports what came of them. It alone deletes files of the job (I3), and always in one order: data
 //! sealed, the commit announced in the fence log, metadata created, published in memory, older ones discarded.
 
+mod acknowledge;
 mod assemble;
 mod books;
 mod commit;
@@ -11,6 +12,7 @@ mod fence;
 mod files;
 mod hint;
 mod leftovers;
+mod memory;
 mod reaper;
 mod recover;
 mod restore;
@@ -18,7 +20,6 @@ mod rewrite;
 mod savepoint;
 mod sweep;
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -26,15 +27,15 @@ use std::time::Duration;
 pub use crate::ledger::{Acknowledged, JobEnd, SpaceUsage};
 pub use commit::Completed;
 pub use leftovers::Leftovers;
+pub use memory::MemoryLimits;
 pub use rewrite::Rewritten;
 pub use savepoint::SavepointRequest;
 
 use crate::config::Fencing;
 use crate::error::{Error, ErrorKind, Result};
-use crate::handle::{InlineHandle, MasterState};
 use crate::id::{CheckpointId, OperatorId, Subtask};
 use crate::ledger::{Effect, LedgerSettings};
-use crate::protocol::{Acknowledgement, OperatorSpec, RewritePlan, SnapshotKind, Trigger};
+use crate::protocol::{OperatorSpec, RewritePlan, SnapshotKind, Trigger};
 use crate::read::ReadLimits;
 use crate::store::{FlinkPath, JobDirectory, Stores};
 use crate::sync::{Mutex, MutexGuard};
@@ -65,6 +66,8 @@ pub struct CoordinatorSettings {
     /// Is the latest checkpoint's path written to a small file, for other tools? One PUT for each commit, which nothing waits
     /// for; see [`JobDirectory::latest`].
     pub latest_file: bool,
+    /// Where all state is in the metadata, how much of it; `None`: what the workers put there counts as little.
+    pub memory: Option<MemoryLimits>,
 }
 
 /// How coordinators of one job are kept apart.
@@ -141,110 +144,6 @@ impl Coordinator {
         let claimed = books.claimed.iter().map(|path| path.to_string()).collect();
         tracing::debug!(%checkpoint, planned = plan.files.len(), "checkpoint triggered");
         Ok(Trigger { checkpoint, epoch: self.shared.epoch, plan, claimed, kind: SnapshotKind::Checkpoint })
-    }
-
-    /// A subtask has done its part.
-    ///
-    /// Its handles may be durable ones, or provisional ones of files that are yet to be sealed: completing the
-    /// checkpoint makes sure of them. May come late or again: what it returns says so, and nothing has changed then.
-    ///
-    /// # Errors
-    /// `NotFound`: there was no such checkpoint. `Invalid`: there is no such subtask, or a handle names what it can't:
-    /// a path outside the job's directory that was never claimed, or a segment that is neither new nor named by a
-    /// retained checkpoint. Decline or retry; nothing has changed. `Fenced`: it is of a later epoch than this
-    /// coordinator, which has a successor; one of an earlier epoch is late.
-    pub fn acknowledge(&self, acknowledgement: Acknowledgement) -> Result<Acknowledged> {
-        let Acknowledgement { epoch, checkpoint, subtask, state, sealed } = acknowledgement;
-        match epoch.cmp(&self.shared.epoch) {
-            Ordering::Equal => {}
-            Ordering::Less => return Ok(Acknowledged::Late),
-            Ordering::Greater => {
-                let message = format!(
-                    "checkpoint {checkpoint} of epoch {epoch} is acknowledged to a coordinator of epoch {}, which is over",
-                    self.shared.epoch
-                );
-                return Err(Error::new(ErrorKind::Fenced, message));
-            }
-        }
-        let mut guard = self.books();
-        let books = &mut *guard;
-        // Else a late one would leave its files' spellings behind.
-        if let Some(answer) = books.ledger.answer(checkpoint, subtask)? {
-            return Ok(answer);
-        }
-        let mut state = state;
-        let savepoint = books.drafts.get(&checkpoint).and_then(|draft| draft.savepoint.clone());
-        let (named, outcome) = match (&savepoint, &mut state) {
-            (Some(savepoint), Some(state)) => {
-                let named = savepoint.names_of(checkpoint, epoch, subtask, state)?;
-                (named, books.ledger.acknowledge(checkpoint, subtask, &[], |_| false)?)
-            }
-            (_, state) => {
-                if let Some(state) = state {
-                    books.relocate(subtask, state);
-                }
-                let state = state.as_deref();
-                let named = books.names_of(&self.shared.directory, checkpoint, epoch, subtask, state)?;
-                let is_new = |name: &crate::ledger::Named| named.new.contains(&name.file);
-                let outcome = books.ledger.acknowledge(checkpoint, subtask, &named.all, is_new)?;
-                (named, outcome)
-            }
-        };
-        if matches!(outcome, Acknowledged::Waiting(_) | Acknowledged::Ready)
-            && let Some(draft) = books.drafts.get_mut(&checkpoint)
-        {
-            draft.take(subtask, state, &named, sealed, &books.ledger);
-            books.report();
-        }
-        Ok(outcome)
-    }
-
-    /// A subtask had finished before the checkpoint: nobody waits for it, and the metadata says so. When all of an
-    /// operator's subtasks had, the operator is said to have finished, and nothing else of it is kept, the state of its own
-    /// coordinator included.
-    ///
-    /// # Errors
-    /// As for [`acknowledge`](Self::acknowledge).
-    pub fn finished(&self, checkpoint: CheckpointId, subtask: Subtask) -> Result<Acknowledged> {
-        let mut books = self.books();
-        let outcome = books.ledger.finished(checkpoint, subtask)?;
-        // One that has acknowledged keeps what it said.
-        if matches!(outcome, Acknowledged::Waiting(_) | Acknowledged::Ready)
-            && let Some(draft) = books.drafts.get_mut(&checkpoint)
-        {
-            draft.finished.insert(subtask);
-        }
-        Ok(outcome)
-    }
-
-    /// The state of an operator's own coordinator: inline, in the metadata.
-    ///
-    /// # Errors
-    /// `NotFound`: no such checkpoint is under way, or its commit has begun. `Invalid`: the job has no such operator.
-    pub fn acknowledge_operator(
-        &self,
-        checkpoint: CheckpointId,
-        operator: OperatorId,
-        state: InlineHandle,
-    ) -> Result<()> {
-        if !self.shared.operators.iter().any(|spec| spec.id == operator) {
-            return Err(Error::new(ErrorKind::Invalid, format!("the job has no operator {operator}")));
-        }
-        let mut books = self.books();
-        let none = || Error::new(ErrorKind::NotFound, format!("checkpoint {checkpoint} is not under way"));
-        books.drafts.get_mut(&checkpoint).ok_or_else(none)?.operators.insert(operator, state);
-        Ok(())
-    }
-
-    /// The state of a master hook, which is of the whole job: in the metadata. Of two of one name the later one counts.
-    ///
-    /// # Errors
-    /// `NotFound`: no such checkpoint is under way.
-    pub fn acknowledge_master(&self, checkpoint: CheckpointId, state: MasterState) -> Result<()> {
-        let mut books = self.books();
-        let none = || Error::new(ErrorKind::NotFound, format!("checkpoint {checkpoint} is not under way"));
-        books.drafts.get_mut(&checkpoint).ok_or_else(none)?.masters.insert(state.name.clone(), state);
-        Ok(())
     }
 
     /// A subtask can't do its part of the checkpoint that was triggered with this epoch: it is aborted. Does nothing to

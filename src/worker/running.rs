@@ -72,7 +72,11 @@ impl Running {
                 (pool(directory, settings.write), pool(worker.directory.shared().clone(), settings.write), channels)
             }
             SnapshotKind::Savepoint(target) => {
-                let layout = if target.pack { FileLayout::Packed } else { FileLayout::Plain };
+                let layout = match settings.write.layout {
+                    FileLayout::None => FileLayout::None,
+                    _ if target.pack => FileLayout::Packed,
+                    _ => FileLayout::Plain,
+                };
                 let own = pool(savepoint_directory(worker, target)?, WriteSettings { layout, ..settings.write });
                 (own.clone(), own, None)
             }

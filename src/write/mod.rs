@@ -60,6 +60,8 @@ pub enum FileLayout {
     /// One segment, and not a byte beside it, however long. Handles name it by its name alone, which is looked for beside the
     /// metadata: both can be moved. So nothing but the metadata says whose bytes they are, and nothing has their checksum.
     Plain,
+    /// There is none: every segment goes inline, and one for which there is no room is refused.
+    None,
 }
 
 /// What a writer does that finds the open file leased.

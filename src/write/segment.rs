@@ -5,10 +5,10 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
-use super::Origin;
 use super::bounds::Held;
 use super::file::Placement;
 use super::pool::{FilePool, Lease};
+use super::{FileLayout, Origin};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::Crc32c;
 use crate::handle::StreamHandle;
@@ -91,6 +91,7 @@ impl SegmentWriter {
         // A segment whose size is known is placed as a whole, in the file that it fits best, however long.
         let settings = pool.settings();
         let buffer_bytes_max = match size_hint {
+            _ if settings.layout == FileLayout::None => u64::MAX,
             Some(size) if size <= settings.file_bytes_max => settings.buffer_bytes_max.max(size),
             Some(_) => 0,
             None => settings.buffer_bytes_max,
@@ -186,11 +187,12 @@ impl SegmentWriter {
         if self.chunk.length == 0 {
             return Ok(Written::Nothing);
         }
-        if self.may_inline
+        if (self.may_inline || !self.pool.has_files())
             && let Some(handle) = self.pool.inline(&mut self.chunk, self.handles)?
         {
             return Ok(Written::Inline(handle));
         }
+        self.pool.refuse_without_files(self.chunk.length)?;
         let (placement, full) = self.pool.place(&mut self.chunk, &self.origin).await?;
         self.note(&placement);
         self.pool.settle(full).await?;
@@ -206,6 +208,12 @@ impl SegmentWriter {
     /// Takes memory for bytes to come, and counts them.
     async fn take_in(&mut self, bytes: &[u8]) -> Result<()> {
         self.check_usable()?;
+        let length = self.chunk.length.saturating_add(bytes.len() as u64);
+        if let Err(refused) = self.pool.refuse_too_long(length) {
+            self.let_go();
+            self.has_failed = true;
+            return Err(refused);
+        }
         self.chunk.held.grow(bytes.len() as u64).await;
         self.chunk.crc.update(bytes);
         self.chunk.length += bytes.len() as u64;
@@ -245,13 +253,15 @@ impl SegmentWriter {
             true => Err(Error::new(ErrorKind::Store, "a write of this segment failed or was cancelled before")),
             false => self.pool.check_open(),
         };
-        usable.inspect_err(|_| {
-            // Others may have the memory and the file's place at once.
-            self.chunk.bytes = Vec::new();
-            self.chunk.copied = BytesMut::new();
-            self.chunk.held.shrink_to(0);
-            self.lease = None;
-        })
+        usable.inspect_err(|_| self.let_go())
+    }
+
+    /// Others may have the memory and the file's place at once.
+    fn let_go(&mut self) {
+        self.chunk.bytes = Vec::new();
+        self.chunk.copied = BytesMut::new();
+        self.chunk.held.shrink_to(0);
+        self.lease = None;
     }
 }
 

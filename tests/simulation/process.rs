@@ -91,6 +91,7 @@ fn settings(setup: &Setup) -> CoordinatorSettings {
         write: WriteSettings { inline_bytes_max: 0, ..write_settings(setup) },
         read: ReadLimits::default(),
         latest_file: setup.latest_file,
+        memory: None,
     }
 }
 

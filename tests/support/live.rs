@@ -59,6 +59,7 @@ pub fn settings() -> CoordinatorSettings {
         read: ReadLimits::default(),
         fencing: FencingSettings { proof_rounds: 0, ..FencingSettings::default() },
         latest_file: false,
+        memory: None,
     }
 }
 

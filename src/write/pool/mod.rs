@@ -23,7 +23,7 @@ use super::bounds::{Bounds, Shed};
 use super::file::{OpenFile, Placement, SealedFile, handle_text, segment_handle};
 use super::inline::InlineBudget;
 use super::segment::{Chunk, SegmentWriter};
-use super::{Origin, PoolMode, WriteSettings};
+use super::{FileLayout, Origin, PoolMode, WriteSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::StreamHandle;
 use crate::id::{CheckpointId, FileToken};
@@ -98,6 +98,10 @@ impl Sealed {
     }
 }
 
+/// The options that bound what goes to the coordinator's memory.
+const STATE_MAX: &str = "drystone.memory.state-max";
+const TOTAL_MAX: &str = "drystone.memory.total-max";
+
 /// Below this much room a file is sealed rather than kept open: little would still fit.
 const ROOM_BYTES_MIN: u64 = 4096;
 
@@ -160,6 +164,39 @@ impl FilePool {
             }
             false => Ok(None),
         }
+    }
+
+    /// Are there files that a segment may go to?
+    pub(super) fn has_files(&self) -> bool {
+        self.shared.settings.layout != FileLayout::None
+    }
+
+    /// # Errors
+    /// `Invalid`: there are no files, and a segment of so many bytes is longer than one may be.
+    pub(super) fn refuse_too_long(&self, length: u64) -> Result<()> {
+        let most = self.shared.settings.inline_bytes_max;
+        if self.has_files() || length <= most {
+            return Ok(());
+        }
+        let message = format!(
+            "a piece of state has {length} bytes or more, and goes to the coordinator's memory: allowed are {most} \
+             ({STATE_MAX}); or take execution.checkpointing.storage=filesystem"
+        );
+        Err(Error::new(ErrorKind::Invalid, message))
+    }
+
+    /// # Errors
+    /// `Invalid`: there are no files, and inline is no room either.
+    pub(super) fn refuse_without_files(&self, length: u64) -> Result<()> {
+        if self.has_files() {
+            return Ok(());
+        }
+        let message = format!(
+            "a piece of state of {length} bytes goes to the coordinator's memory, and with it there would be more than the {} \
+             bytes that a checkpoint may have there ({TOTAL_MAX}); or take execution.checkpointing.storage=filesystem",
+            self.shared.settings.inline_bytes_total_max
+        );
+        Err(Error::new(ErrorKind::Invalid, message))
     }
 
     /// An inline handle for bytes that must go inline, whatever the threshold: outside the budget.

@@ -1,0 +1,132 @@
+//! What subtasks, and the coordinators of operators and hooks, say of a checkpoint under way.
+
+use std::cmp::Ordering;
+
+use super::books::{Books, Draft};
+use super::{Coordinator, memory};
+use crate::error::{Error, ErrorKind, Result};
+use crate::handle::{InlineHandle, MasterState};
+use crate::id::{CheckpointId, OperatorId, Subtask};
+use crate::ledger::{Acknowledged, Named};
+use crate::protocol::Acknowledgement;
+
+impl Coordinator {
+    /// A subtask has done its part.
+    ///
+    /// Its handles may be durable ones, or provisional ones of files that are yet to be sealed: completing the
+    /// checkpoint makes sure of them. May come late or again: what it returns says so, and nothing has changed then.
+    ///
+    /// # Errors
+    /// `NotFound`: there was no such checkpoint. `Invalid`: there is no such subtask, or a handle names what it can't:
+    /// a path outside the job's directory that was never claimed, or a segment that is neither new nor named by a
+    /// retained checkpoint; or there is more state inline than [allowed](MemoryLimits). Decline or retry; nothing has changed. `Fenced`: it is of a later epoch than this
+    /// coordinator, which has a successor; one of an earlier epoch is late.
+    pub fn acknowledge(&self, acknowledgement: Acknowledgement) -> Result<Acknowledged> {
+        let Acknowledgement { epoch, checkpoint, subtask, state, sealed } = acknowledgement;
+        match epoch.cmp(&self.shared.epoch) {
+            Ordering::Equal => {}
+            Ordering::Less => return Ok(Acknowledged::Late),
+            Ordering::Greater => {
+                let message = format!(
+                    "checkpoint {checkpoint} of epoch {epoch} is acknowledged to a coordinator of epoch {}, which is over",
+                    self.shared.epoch
+                );
+                return Err(Error::new(ErrorKind::Fenced, message));
+            }
+        }
+        let mut guard = self.books();
+        let books = &mut *guard;
+        // Else a late one would leave its files' spellings behind.
+        if let Some(answer) = books.ledger.answer(checkpoint, subtask)? {
+            return Ok(answer);
+        }
+        let mut state = state;
+        let inline_bytes = memory::inline_bytes(subtask, state.as_deref());
+        let inline_bytes = self.admit(books, checkpoint, inline_bytes)?;
+        let savepoint = books.drafts.get(&checkpoint).and_then(|draft| draft.savepoint.clone());
+        let (named, outcome) = match (&savepoint, &mut state) {
+            (Some(savepoint), Some(state)) => {
+                let named = savepoint.names_of(checkpoint, epoch, subtask, state)?;
+                (named, books.ledger.acknowledge(checkpoint, subtask, &[], |_| false)?)
+            }
+            (_, state) => {
+                if let Some(state) = state {
+                    books.relocate(subtask, state);
+                }
+                let state = state.as_deref();
+                let named = books.names_of(&self.shared.directory, checkpoint, epoch, subtask, state)?;
+                let is_new = |name: &Named| named.new.contains(&name.file);
+                let outcome = books.ledger.acknowledge(checkpoint, subtask, &named.all, is_new)?;
+                (named, outcome)
+            }
+        };
+        if matches!(outcome, Acknowledged::Waiting(_) | Acknowledged::Ready)
+            && let Some(draft) = books.drafts.get_mut(&checkpoint)
+        {
+            draft.inline_bytes = inline_bytes;
+            draft.take(subtask, state, &named, sealed, &books.ledger);
+            books.report();
+        }
+        Ok(outcome)
+    }
+
+    /// A subtask had finished before the checkpoint: nobody waits for it, and the metadata says so. When all of an
+    /// operator's subtasks had, the operator is said to have finished, and nothing else of it is kept, the state of its own
+    /// coordinator included.
+    ///
+    /// # Errors
+    /// As for [`acknowledge`](Self::acknowledge).
+    pub fn finished(&self, checkpoint: CheckpointId, subtask: Subtask) -> Result<Acknowledged> {
+        let mut books = self.books();
+        let outcome = books.ledger.finished(checkpoint, subtask)?;
+        // One that has acknowledged keeps what it said.
+        if matches!(outcome, Acknowledged::Waiting(_) | Acknowledged::Ready)
+            && let Some(draft) = books.drafts.get_mut(&checkpoint)
+        {
+            draft.finished.insert(subtask);
+        }
+        Ok(outcome)
+    }
+
+    /// The state of an operator's own coordinator: inline, in the metadata.
+    ///
+    /// # Errors
+    /// `NotFound`: no such checkpoint is under way, or its commit has begun. `Invalid`: the job has no such operator.
+    pub fn acknowledge_operator(
+        &self,
+        checkpoint: CheckpointId,
+        operator: OperatorId,
+        state: InlineHandle,
+    ) -> Result<()> {
+        if !self.shared.operators.iter().any(|spec| spec.id == operator) {
+            return Err(Error::new(ErrorKind::Invalid, format!("the job has no operator {operator}")));
+        }
+        self.enter(checkpoint, state.bytes.len(), |draft| drop(draft.operators.insert(operator, state)))
+    }
+
+    /// The state of a master hook, which is of the whole job: in the metadata. Of two of one name the later one counts.
+    ///
+    /// # Errors
+    /// `NotFound`: no such checkpoint is under way.
+    pub fn acknowledge_master(&self, checkpoint: CheckpointId, state: MasterState) -> Result<()> {
+        let name = state.name.clone();
+        self.enter(checkpoint, state.bytes.len(), |draft| drop(draft.masters.insert(name, state)))
+    }
+
+    fn enter(&self, checkpoint: CheckpointId, bytes: usize, enter: impl FnOnce(&mut Draft)) -> Result<()> {
+        let mut books = self.books();
+        let inline_bytes = self.admit(&books, checkpoint, vec![bytes as u64])?;
+        let none = || Error::new(ErrorKind::NotFound, format!("checkpoint {checkpoint} is not under way"));
+        let draft = books.drafts.get_mut(&checkpoint).ok_or_else(none)?;
+        draft.inline_bytes = inline_bytes;
+        enter(draft);
+        Ok(())
+    }
+
+    fn admit(&self, books: &Books, checkpoint: CheckpointId, states: Vec<u64>) -> Result<u64> {
+        match self.shared.settings.memory {
+            Some(limits) => limits.admit(checkpoint, books.drafts.get(&checkpoint), states),
+            None => Ok(0),
+        }
+    }
+}
