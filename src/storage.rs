@@ -108,7 +108,8 @@ impl Storage {
     /// reads their metadata.
     ///
     /// # Errors
-    /// As for [`Coordinator::recover`]; `Invalid`: an operator has more subtasks than key groups, or is given twice.
+    /// As for [`Coordinator::recover`]; among them `Conflict`: with `execution.checkpointing.create-subdir=false` the directory is
+    /// another job's, or holds what nobody knows of. `Invalid`: an operator has more subtasks than key groups, or is given twice.
     pub async fn coordinator(&self, job: JobId, operators: Vec<OperatorSpec>) -> Result<Coordinator> {
         check(&operators)?;
         let directory = self.job_directory(job)?;
@@ -120,9 +121,13 @@ impl Storage {
     /// and none was passed over, the job never completed one.
     ///
     /// # Errors
-    /// As for [`jobs::latest`]; `NotFound`: the job has no directory.
+    /// As for [`jobs::latest`]; `NotFound`: the job has no directory. `Conflict`: it is another job's.
     pub async fn latest(&self, job: JobId) -> Result<Latest> {
-        jobs::latest(&self.stores, self.job_directory(job)?.root().real(), &self.read_limits()).await
+        let directory = self.job_directory(job)?;
+        if directory.owner().is_some() {
+            jobs::refuse_others(directory.root(), job).await?;
+        }
+        jobs::latest(&self.stores, directory.root().real(), &self.read_limits()).await
     }
 
     /// Loads the newest complete checkpoint of a job. Those that would be newer and are broken are passed over with a
@@ -223,7 +228,10 @@ impl Storage {
     /// `Invalid`: the directory can't hold the job's.
     pub fn job_directory(&self, job: JobId) -> Result<JobDirectory> {
         let directory = self.stores.locate(&self.directory)?;
-        if self.settings.create_subdir { JobDirectory::of_job(&directory, job) } else { JobDirectory::at(directory) }
+        match self.settings.create_subdir {
+            true => JobDirectory::of_job(&directory, job),
+            false => JobDirectory::of_job_alone(directory, job),
+        }
     }
 
     fn write_settings(&self) -> WriteSettings {

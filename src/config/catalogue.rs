@@ -87,7 +87,8 @@ catalogue! {
             as [deprecated("state.savepoints.dir"), deprecated("savepoints.state.backend.fs.dir")]
             Kind::Path, None, Storage: "The directory of savepoints for which none is named.";
         CREATE_SUBDIR "execution.checkpointing.create-subdir" as [deprecated("state.checkpoints.create-subdir")]
-            BOOL, Some("true"), Storage: "Whether a job's checkpoints go to a directory named by its id.";
+            BOOL, Some("true"), Storage: "Whether a job's checkpoints go to a directory named by its id. Otherwise they lie right in the checkpoint \
+             directory, which is that one job's then: another job, and files of nobody knows whom, are refused.";
         NUM_RETAINED "execution.checkpointing.num-retained" as [deprecated("state.checkpoints.num-retained")]
             Kind::Count, Some("1"), Storage: "How many completed checkpoints are kept; below 1, it is 1.";
         CLEANER_PARALLEL "execution.checkpointing.cleaner.parallel-mode"

@@ -57,8 +57,12 @@ impl Shared {
                 tracing::warn!(error = error.one_line(), "the job's leftovers stay");
             }
             (Err(error), _) => return Err(error),
-            (Ok(_), Some(fence)) => fence.bury().await?,
-            (Ok(_), None) => {}
+            (Ok(_), fence) => {
+                if let Some(fence) = fence {
+                    fence.bury().await?;
+                }
+                super::owner::release(&self.directory).await?;
+            }
         }
         for directory in self.directory.root().list_dir().await?.directories {
             self.stores.locate(&directory)?.remove_empty_dirs().await?;

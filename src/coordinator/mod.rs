@@ -13,6 +13,7 @@ mod files;
 mod hint;
 mod leftovers;
 mod memory;
+mod owner;
 mod reaper;
 mod recover;
 mod restore;

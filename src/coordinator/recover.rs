@@ -34,7 +34,8 @@ impl Coordinator {
     /// `Damaged`: a checkpoint's metadata can't be read, or an entry of the fence log. What they name is then unknown, so
     /// nothing could be deleted safely: restore the file, or remove its directory. `Invalid`: an operator has another max
     /// parallelism than its state, or fencing is off where it was on. `Unsupported`: fencing is required, and the store
-    /// can't have it. `Conflict`: others claim the job all the time. `Store`.
+    /// can't have it. `Conflict`: others claim the job all the time; or the job is to have the directory alone, and it is
+    /// another's, or holds what nobody knows of. `Store`.
     pub async fn recover(
         stores: Stores,
         directory: JobDirectory,
@@ -42,6 +43,8 @@ impl Coordinator {
         settings: CoordinatorSettings,
         tokens: Tokens,
     ) -> Result<Self> {
+        // Before anything else: nothing in it may be taken for the job's that isn't.
+        super::owner::claim(&directory).await?;
         let survey = || Survey::of(&stores, &directory);
         // First, the claim: from here on nothing is announced that isn't in the entry before it.
         let epoch_before = || async { Ok(survey().await?.epoch) };

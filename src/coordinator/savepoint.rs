@@ -84,6 +84,9 @@ impl Shared {
 
     /// As the directory says.
     fn job(&self) -> Option<JobId> {
+        if let Some(job) = self.directory.owner() {
+            return Some(job);
+        }
         self.directory.root().name().file_name().and_then(names::parse_job_directory)
     }
 }

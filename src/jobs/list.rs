@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::glance::{Figures, Glance, State, glance};
 use super::hint::{HINT_BYTES_MAX, Hint};
 use super::survey::{Place, Survey};
-use super::{Inheritance, Standing, choice, log};
+use super::{Inheritance, Standing, choice, log, owner};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CheckpointId, FileToken, JobId};
 use crate::read::{ReadLimits, StateFile};
@@ -38,7 +38,7 @@ pub struct Listing {
 pub struct Group {
     /// The job's directory, or that of the savepoints.
     pub directory: FlinkPath,
-    /// The job, where the directory says it.
+    /// The job, where the directory's name says it, or a file in it.
     pub job: Option<JobId>,
     /// Checkpoints by number, then savepoints by name.
     pub entries: Vec<Entry>,
@@ -121,7 +121,11 @@ async fn group(stores: &Stores, root: &Location, others: Option<&[String]>, limi
 
 async fn group_of(stores: &Stores, root: &Location, survey: Survey, limits: &ReadLimits) -> Result<Group> {
     let directory = root.real().clone();
-    let job = directory.file_name().and_then(names::parse_job_directory);
+    let by_name = directory.file_name().and_then(names::parse_job_directory);
+    let job = match by_name {
+        None if survey.has_owner => owner(root).await.unwrap_or_default(),
+        _ => by_name,
+    };
     let (last, log_problem) = match if survey.has_log { log::last(&root.join(names::FENCE)?).await } else { Ok(None) } {
         Ok(last) => (last.map(|(_, entry)| entry), None),
         Err(error) if error.kind() == ErrorKind::Damaged => (None, Some(error.one_line())),

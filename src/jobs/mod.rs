@@ -12,6 +12,7 @@ mod latest;
 mod lengths;
 mod list;
 pub(crate) mod log;
+mod owner;
 mod survey;
 
 pub use choice::ranked;
@@ -22,3 +23,5 @@ pub use inheritance::Standing;
 pub use latest::{Found, Latest, PassedOver, latest, latest_of_each};
 pub(crate) use lengths::lengths;
 pub use list::{Entry, Group, Listing, list};
+use owner::owner;
+pub(crate) use owner::refuse_others;

@@ -62,6 +62,8 @@ pub(super) struct Survey {
     /// Is there a log, and a hint?
     pub(super) has_log: bool,
     pub(super) has_hint: bool,
+    /// Does a file say whose it is?
+    pub(super) has_owner: bool,
 }
 
 /// A directory that may be a checkpoint's.
@@ -109,6 +111,7 @@ impl Survey {
         if first == names::FENCE {
             self.has_log |= names::parse_log_entry(rest).is_some();
             self.has_hint |= rest == names::LATEST;
+            self.has_owner |= rest == names::OWNER;
             return;
         }
         if names::parse_job_directory(first).is_some() {

@@ -11,6 +11,7 @@ pub struct JobDirectory {
     shared: Location,
     task_owned: Location,
     fence: Location,
+    owner: Option<JobId>,
 }
 
 impl JobDirectory {
@@ -23,7 +24,17 @@ impl JobDirectory {
     pub fn at(root: Location) -> Result<Self> {
         let (shared, task_owned) = (root.join(names::SHARED)?, root.join(names::TASK_OWNED)?);
         let fence = root.join(names::FENCE)?;
-        Ok(Self { root, shared, task_owned, fence })
+        Ok(Self { root, shared, task_owned, fence, owner: None })
+    }
+
+    /// A checkpoint directory that is to be this job's alone, which its coordinator makes sure of.
+    pub fn of_job_alone(root: Location, job: JobId) -> Result<Self> {
+        Ok(Self { owner: Some(job), ..Self::at(root)? })
+    }
+
+    /// The job that is to have it alone, where it isn't called by the job's name.
+    pub fn owner(&self) -> Option<JobId> {
+        self.owner
     }
 
     /// All of it.

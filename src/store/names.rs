@@ -26,6 +26,9 @@ pub const FENCE: &str = "_drystone";
 /// The file that says which checkpoint is the latest, beside those.
 pub const LATEST: &str = "latest";
 
+/// The file that says whose the directory is, where no directory above has the job's name.
+pub const OWNER: &str = "owner";
+
 const LOG_PREFIX: &str = "log-";
 
 /// The file of the fence log's entry at a position. In the order of names they are in the order of positions.
