@@ -259,7 +259,7 @@ async fn sweeps_and_disposals_know_it() {
     std::fs::write(directory.path().join("notes.txt"), "the user's").unwrap();
 
     let root = FlinkPath::parse(&at).unwrap();
-    let later = SystemTime::now() + Duration::from_secs(1_000_000);
+    let later = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
     let settings = SweepSettings { abandoned: true, ..SweepSettings::default() };
     let sweep = Sweep::look(storage.stores(), &root, &settings, later).await.unwrap();
     let dead: Vec<String> = sweep.found().dead.iter().map(|file| file.path.to_string()).collect();

@@ -169,7 +169,7 @@ impl Settings {
     pub fn storage_kind(&self) -> StorageKind {
         let of_backend = || StorageKind::of_backend(self.state_backend.as_deref()?);
         match &self.storage {
-            StorageKind::Unset => of_backend().unwrap_or_else(|| match self.checkpoint_dir {
+            StorageKind::Unset => of_backend().unwrap_or(match self.checkpoint_dir {
                 Some(_) => StorageKind::FileSystem,
                 None => StorageKind::JobManager,
             }),

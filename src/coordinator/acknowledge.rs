@@ -19,7 +19,7 @@ impl Coordinator {
     /// # Errors
     /// `NotFound`: there was no such checkpoint. `Invalid`: there is no such subtask, or a handle names what it can't:
     /// a path outside the job's directory that was never claimed, or a segment that is neither new nor named by a
-    /// retained checkpoint; or there is more state inline than [allowed](MemoryLimits). Decline or retry; nothing has changed. `Fenced`: it is of a later epoch than this
+    /// retained checkpoint; or there is more state inline than [allowed](super::MemoryLimits). Decline or retry; nothing has changed. `Fenced`: it is of a later epoch than this
     /// coordinator, which has a successor; one of an earlier epoch is late.
     pub fn acknowledge(&self, acknowledgement: Acknowledgement) -> Result<Acknowledged> {
         let Acknowledgement { epoch, checkpoint, subtask, state, sealed } = acknowledgement;
