@@ -8,11 +8,13 @@
 )]
 
 use std::hint::black_box;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use drystone::backup::LocalDirectories;
 use drystone::id::{CheckpointId, OperatorId, Scope, Subtask};
 use drystone::protocol::{RewritePlan, Trigger};
 use drystone::store::{FlinkPath, JobDirectory, Stores};
@@ -34,12 +36,24 @@ struct Writing {
 
 impl Writing {
     fn below(directory: &str) -> Self {
+        Self::backed_up(directory, None)
+    }
+
+    /// With copies in another directory, if one is given.
+    fn backed_up(directory: &str, copies: Option<PathBuf>) -> Self {
         let stores = Stores::new();
         let job = JobDirectory::at(stores.locate(&FlinkPath::parse(directory).unwrap()).unwrap()).unwrap();
         let next = AtomicU64::new(1);
         let write = WriteSettings { inline_bytes_max: 0, ..WorkerSettings::default().write };
         let settings = WorkerSettings { write, ..WorkerSettings::default() };
-        let worker = Worker::new(job, "bench", settings, Arc::new(move || next.fetch_add(1, Ordering::Relaxed)));
+        let tokens = Arc::new(move || next.fetch_add(1, Ordering::Relaxed));
+        let worker = match copies {
+            Some(copies) => {
+                let local = LocalDirectories::new(vec![copies]);
+                Worker::with_backup(stores.clone(), job, "bench", settings, tokens, (local, u64::MAX))
+            }
+            None => Worker::new(job, "bench", settings, tokens),
+        };
         Self { worker, checkpoint: 0, stores }
     }
 
@@ -79,6 +93,9 @@ impl Writing {
     }
 
     async fn delete(&self, durable: Durable) {
+        if let Some(backup) = self.worker.backup() {
+            backup.settled().await;
+        }
         for file in durable.sealed() {
             self.stores.locate(&FlinkPath::parse(&file.path).unwrap()).unwrap().delete().await.unwrap();
         }
@@ -127,9 +144,15 @@ fn seals(criterion: &mut Criterion) {
     group.throughput(Throughput::Bytes(TOTAL_BYTES as u64));
     let segment = bytes(4);
     let disk = tempfile::tempdir().unwrap();
-    for (name, directory) in [("memory", "memory://bench/job".to_owned()), ("disk", disk.path().display().to_string())]
-    {
-        let mut writing = Writing::below(&directory);
+    let (memory, below) = ("memory://bench/job".to_owned(), disk.path().display().to_string());
+    let copies = || Some(disk.path().join("copies"));
+    for (name, directory, copies) in [
+        ("memory", &memory, None),
+        ("memory, and a copy", &memory, copies()),
+        ("disk", &below, None),
+        ("disk, and a copy", &below, copies()),
+    ] {
+        let mut writing = Writing::backed_up(directory, copies);
         group.bench_function(name, |b| {
             b.iter_custom(|times| (0..times).map(|_| runtime.block_on(writing.seal(&segment))).sum());
         });

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod backend;
+pub mod backup;
 pub mod blocking;
 pub mod config;
 pub mod coordinator;

@@ -1,7 +1,9 @@
 //! The way in: from settings to workers, coordinators and restores.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::backup::{Disk, LocalDirectories};
 use crate::config::{Config, Settings, StorageKind};
 use crate::coordinator::{Coordinator, CoordinatorSettings, FencingSettings, MemoryLimits, SavepointRequest};
 use crate::error::{Error, ErrorKind, Result};
@@ -38,6 +40,8 @@ pub struct Storage {
     directory: FlinkPath,
     settings: Settings,
     tokens: Tokens,
+    /// For copies of files; none where neither is asked for, nor any directory given.
+    local: Option<LocalDirectories>,
 }
 
 impl Storage {
@@ -83,10 +87,18 @@ impl Storage {
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
         stores.locate(&directory)?;
+        let directories = || settings.local_backup_dirs.iter().map(PathBuf::from).collect();
+        let local = settings.restores_from_local().then(|| LocalDirectories::new(directories()));
         // There is a directory, whoever has named it.
         let with_directory = Settings { checkpoint_dir: Some(directory.to_string()), ..settings.clone() };
         let is_in_memory = with_directory.storage_kind() == StorageKind::JobManager;
-        Ok(Self { is_in_memory, stores, directory, settings, tokens: Arc::new(rand::random::<u64>) })
+        Ok(Self { is_in_memory, stores, directory, settings, tokens: Arc::new(rand::random::<u64>), local })
+    }
+
+    /// Takes what stands for the local disks from elsewhere, where local backup is configured.
+    pub fn with_disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.local = self.local.map(|local| local.on_disk(disk));
+        self
     }
 
     /// Takes what makes names unguessable from elsewhere, so that a run can be repeated.
@@ -95,13 +107,21 @@ impl Storage {
         self
     }
 
-    /// What one process writes for a job. `name` tells its files from those of the job's other processes.
+    /// What one process writes for a job. `name` tells its files from those of the job's other processes, and on local
+    /// disks, where a backup is kept, its copies from theirs: a process that starts anew takes over those of its name.
     ///
     /// # Errors
     /// `Invalid`: the directory can't hold the job's.
     pub fn worker(&self, job: JobId, name: &str) -> Result<Worker> {
-        let (stores, directory) = (self.stores.clone(), self.job_directory(job)?);
-        Ok(Worker::with_stores(stores, directory, name, self.worker_settings(), self.tokens.clone()))
+        let (directory, settings, tokens) = (self.job_directory(job)?, self.worker_settings(), self.tokens.clone());
+        let stores = self.stores.clone();
+        Ok(match self.local.clone().filter(|_| self.settings.local_backup_enabled) {
+            Some(local) => {
+                let backup = (local, self.settings.local_backup_max_size.0);
+                Worker::with_backup(stores, directory, name, settings, tokens, backup)
+            }
+            None => Worker::with_stores(stores, directory, name, settings, tokens),
+        })
     }
 
     /// The one that commits a job's checkpoints, with those that it finds in the job's directory. Lists the directory and
@@ -168,13 +188,18 @@ impl Storage {
         Ok(SavepointRequest { directory, format, action, pack: self.settings.savepoint_pack })
     }
 
-    /// Loads a checkpoint, by its directory or its `_metadata`, to read state from it. Of the one that
-    /// `execution.state-recovery.without-channel-state.checkpoint-id` names, the records in flight are left out.
+    /// Loads a checkpoint, by its directory or its `_metadata`, to read state from it; where local backup is configured, from
+    /// copies on local disks first. Of the one that `execution.state-recovery.without-channel-state.checkpoint-id` names, the
+    /// records in flight are left out.
     ///
     /// # Errors
     /// As for [`Restore::open`].
     pub async fn restore(&self, path: &FlinkPath) -> Result<Restore> {
         let restore = Restore::open(&self.stores, path, self.read_limits()).await?;
+        let restore = match &self.local {
+            Some(local) => restore.with_local(local.clone()),
+            None => restore,
+        };
         let checkpoint = restore.checkpoint().decoded.metadata.checkpoint_id;
         let without = self.settings.recovery.without_channel_state_checkpoint_id;
         let is_without = without.and_then(|id| u64::try_from(id).ok()) == Some(checkpoint.0);

@@ -124,11 +124,26 @@ fn the_first_spelling_that_is_there_counts() {
 #[test]
 fn local_backup_follows_local_recovery_until_it_has_a_value() {
     let from_local = ("execution.state-recovery.from-local", "true");
-    assert!(settings(&[from_local]).local_backup_enabled);
+    let dirs = ("execution.checkpointing.local-backup.dirs", "/a,/b");
+    assert!(settings(&[from_local, dirs]).local_backup_enabled);
     let own = ("execution.checkpointing.local-backup.enabled", "false");
     let (settings, warnings) = config(&[from_local, own]).settings().unwrap();
     assert!(!settings.local_backup_enabled && settings.recovery.from_local);
     assert_eq!(warnings, []);
+}
+
+#[test]
+fn local_backup_needs_directories_and_is_read_while_either_key_says_so() {
+    let (enabled, from_local) = ("execution.checkpointing.local-backup.enabled", "execution.state-recovery.from-local");
+    let dirs = ("execution.checkpointing.local-backup.dirs", "/a,/b");
+    let (without, warnings) = config(&[(enabled, "true")]).settings().unwrap();
+    assert!(!without.restores_from_local());
+    assert_eq!(warnings.len(), 1);
+    assert_eq!((warnings[0].kind, warnings[0].key.as_str()), (WarningKind::Ineffective, enabled));
+    assert!(settings(&[(enabled, "true"), dirs]).restores_from_local());
+    assert!(settings(&[(enabled, "false"), (from_local, "true"), dirs]).restores_from_local());
+    assert!(!settings(&[(enabled, "false"), dirs]).restores_from_local());
+    assert_eq!(settings(&[]).local_backup_max_size, MemorySize(32 << 30));
 }
 
 #[test]
@@ -372,7 +387,7 @@ fn an_option_is_found_by_any_of_its_keys() {
     assert_eq!(catalogue::find("state.backend.fs.checkpointdir").unwrap().key, "execution.checkpointing.dir");
     // A key of its own comes before the same key as another one's.
     let found = catalogue::find("execution.state-recovery.from-local").unwrap();
-    assert_eq!((found.key, found.user), ("execution.state-recovery.from-local", User::Carried));
+    assert_eq!((found.key, found.user), ("execution.state-recovery.from-local", User::Storage));
     assert!(catalogue::find("parallelism.default").is_none());
 }
 
@@ -396,7 +411,11 @@ fn storage_reads_what_it_is_said_to_act_on_and_nothing_else() {
         let named = include_str!("../src/config/catalogue.rs").split_once(&format!("\n        {option} \""));
         let Some((_, rest)) = named else { continue };
         let found = catalogue::find(rest.split('"').next().unwrap()).unwrap();
-        let reader = if field == "file_merging_enabled" { "merges_files" } else { field };
+        let reader = match field {
+            "file_merging_enabled" => "merges_files",
+            "from_local" => "restores_from_local",
+            field => field,
+        };
         assert_eq!(is_read(reader), found.user == User::Storage, "{}: {}", found.key, found.user);
         fields += 1;
     }

@@ -18,9 +18,10 @@ const MODULES: &[(&str, &[&str], bool)] = &[
     ("schedule", &["config", "error", "id"], false),
     ("format", &["error", "handle", "id", "protocol"], false),
     ("store", &["error", "id", "metrics", "sync"], true),
-    ("write", &["error", "format", "handle", "id", "metrics", "store", "sync"], true),
-    ("read", &["error", "format", "handle", "id", "store"], true),
-    ("worker", &["error", "format", "handle", "id", "metrics", "protocol", "store", "sync", "write"], true),
+    ("backup", &["format", "id", "metrics", "store", "sync"], true),
+    ("write", &["backup", "error", "format", "handle", "id", "metrics", "store", "sync"], true),
+    ("read", &["backup", "error", "format", "handle", "id", "metrics", "store"], true),
+    ("worker", &["backup", "error", "format", "handle", "id", "metrics", "protocol", "store", "sync", "write"], true),
     (
         "coordinator",
         &[
@@ -32,12 +33,26 @@ const MODULES: &[(&str, &[&str], bool)] = &[
     ("driver", &["coordinator", "error", "id", "protocol", "schedule"], true),
     (
         "storage",
-        &["config", "coordinator", "error", "id", "jobs", "ledger", "protocol", "read", "store", "worker", "write"],
+        &[
+            "backup",
+            "config",
+            "coordinator",
+            "error",
+            "id",
+            "jobs",
+            "ledger",
+            "protocol",
+            "read",
+            "store",
+            "worker",
+            "write",
+        ],
         true,
     ),
     (
         "blocking",
         &[
+            "backup",
             "config",
             "coordinator",
             "error",

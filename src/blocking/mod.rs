@@ -45,8 +45,9 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 pub use coordinator::Coordinator;
 pub use restore::{Restore, TaskRead, TaskRestore};
-pub use worker::{ChannelWriter, SegmentWriter, Snapshot, Ticket, Worker};
+pub use worker::{Backup, ChannelWriter, SegmentWriter, Snapshot, Ticket, Worker};
 
+use crate::backup::Disk;
 use crate::config::{Config, Settings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
@@ -99,6 +100,12 @@ impl Storage {
     /// As [`storage::Storage::with_tokens`].
     pub fn with_tokens(mut self, tokens: Tokens) -> Self {
         self.inner = self.inner.with_tokens(tokens);
+        self
+    }
+
+    /// As [`storage::Storage::with_disk`].
+    pub fn with_disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.inner = self.inner.with_disk(disk);
         self
     }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{Held, Waiter};
+use crate::backup::{self, BackupUsage};
 use crate::error::Result;
 use crate::handle::{ChannelInfo, StreamHandle};
 use crate::id::{CheckpointId, Scope, Subtask};
@@ -68,8 +69,40 @@ impl Worker {
         self.waiter.wait(self.inner.close())?
     }
 
+    /// As [`worker::Worker::backup`].
+    pub fn backup(&self) -> Option<Backup> {
+        self.inner.backup().map(|backup| Backup { inner: backup.clone(), waiter: self.waiter.clone() })
+    }
+
     /// As [`worker::Worker::usage`].
     pub fn usage(&self) -> WorkerUsage {
+        self.inner.usage()
+    }
+}
+
+/// As [`backup::Backup`].
+#[derive(Clone)]
+pub struct Backup {
+    inner: backup::Backup,
+    waiter: Waiter,
+}
+
+impl Backup {
+    /// As [`backup::Backup::discard`].
+    pub fn discard(&self) {
+        self.waiter.enter(|| self.inner.discard());
+    }
+
+    /// As [`backup::Backup::settled`].
+    ///
+    /// # Errors
+    /// None; the same as elsewhere in this interface.
+    pub fn settled(&self) -> Result<()> {
+        self.waiter.wait(self.inner.settled())
+    }
+
+    /// As [`backup::Backup::usage`].
+    pub fn usage(&self) -> BackupUsage {
         self.inner.usage()
     }
 }

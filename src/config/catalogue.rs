@@ -109,9 +109,11 @@ catalogue! {
             "Whether the state backend compresses the state in full snapshots.";
         LOCAL_BACKUP_ENABLED "execution.checkpointing.local-backup.enabled"
             as [fallback("execution.state-recovery.from-local"), deprecated("state.backend.local-recovery")]
-            BOOL, Some("false"), Carried: "Whether a second copy of the state is kept on the worker's disk.";
+            BOOL, Some("false"), Storage:
+            "Whether a worker keeps copies of its files on local disks, and they are read first on restore.";
         LOCAL_BACKUP_DIRS "execution.checkpointing.local-backup.dirs"
-            as [deprecated("taskmanager.state.local.root-dirs")] Kind::Paths, None, Carried: "Where on the worker's disks that copy goes.";
+            as [deprecated("taskmanager.state.local.root-dirs")] Kind::Paths, None, Storage:
+            "Directories on local disks for those copies, in turn; without one there are none.";
     }
     "Checkpoints" {
         INTERVAL "execution.checkpointing.interval" TIME_FROM_10_MS_OR_OFF, None, Scheduler:
@@ -168,7 +170,8 @@ catalogue! {
             Kind::Int { min: -1, max: i64::MAX }, Some("-1"), Storage:
             "The checkpoint whose records in flight are left out when it is restored; -1, none.";
         FROM_LOCAL "execution.state-recovery.from-local" as [deprecated("state.backend.local-recovery")]
-            BOOL, Some("false"), Carried: "Whether state is restored from the worker's disk where a copy is there.";
+            BOOL, Some("false"), Storage:
+            "Whether copies on local disks are read first on restore also where none are kept any more.";
         APPROXIMATE_LOCAL "execution.state-recovery.approximate-local-recovery"
             as [deprecated("execution.checkpointing.approximate-local-recovery")] BOOL, Some("false"), Scheduler:
             "Whether only the failed tasks restart, which loses what they had not yet sent on.";
@@ -197,6 +200,8 @@ catalogue! {
         SPACE_FLOOR "drystone.space.floor" SIZE, None, Storage:
             "Up to so many bytes of files that the latest checkpoint names, nothing is written anew for space; unset, as \
              many as one file may hold.";
+        LOCAL_BACKUP_MAX_SIZE "drystone.local-backup.max-size" SIZE, Some("32gb"), Storage:
+            "The most bytes of copies on local disks of a worker, in all directories together; what has no room isn't copied.";
         READ_MEMORY "drystone.read.memory" SIZE_NOT_ZERO, Some("64mb"), Storage:
             "Memory for reads that are under way, of all tasks of a restore; each has one read beside it.";
         READ_CONCURRENCY "drystone.read.concurrency" FROM_1, Some("32"), Storage: "Reads that are under way at once.";

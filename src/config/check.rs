@@ -221,6 +221,10 @@ impl Settings {
             let text = format!("has no effect without {}", catalogue::INTERVAL.key);
             warn(&catalogue::INTERVAL_DURING_BACKLOG, text);
         }
+        if self.local_backup_enabled && self.local_backup_dirs.is_empty() {
+            let text = format!("has no effect: set {}", catalogue::LOCAL_BACKUP_DIRS.key);
+            warn(&catalogue::LOCAL_BACKUP_ENABLED, text);
+        }
         if self.checkpoints_during_recovery && !self.unaligned.recover_output_on_downstream {
             let text = format!("has no effect without {}", catalogue::UNALIGNED_RECOVER_OUTPUT.key);
             warn(&catalogue::CHECKPOINTS_DURING_RECOVERY, text);

@@ -91,6 +91,7 @@ settings! {
         snapshot_compression: bool = SNAPSHOT_COMPRESSION,
         local_backup_enabled: bool = LOCAL_BACKUP_ENABLED,
         local_backup_dirs: Vec<String> = LOCAL_BACKUP_DIRS,
+        local_backup_max_size: MemorySize = LOCAL_BACKUP_MAX_SIZE,
         /// `None`: no checkpoints but those that are asked for.
         interval: Option<Duration> = INTERVAL,
         /// `None`: as otherwise. Zero: none while there is a backlog.
@@ -175,6 +176,11 @@ impl Settings {
             }),
             given => given.clone(),
         }
+    }
+
+    /// Are copies on local disks read first on restore? Also where they are no longer written, and never trusted unchecked.
+    pub fn restores_from_local(&self) -> bool {
+        (self.local_backup_enabled || self.recovery.from_local) && !self.local_backup_dirs.is_empty()
     }
 
     /// Up to so many bytes of files that the latest checkpoint names, nothing is written anew for space.

@@ -13,6 +13,11 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }
 
+/// CRC-32C of two runs of bytes one after the other, from the checksum of each and the length of the second.
+pub fn combined(first: u32, second: u32, second_bytes: u64) -> u32 {
+    crc_fast::checksum_combine(CrcAlgorithm::Crc32Iscsi, first.into(), second.into(), second_bytes) as u32
+}
+
 /// CRC-32C of bytes that come in pieces.
 #[derive(Clone, Debug)]
 pub struct Crc32c(Digest);

@@ -11,8 +11,8 @@ use std::fmt::Write;
 use ::metrics::Unit;
 
 pub use record::{
-    FileMerging, JobGauges, commit_took, delete_failed, delete_retried, inlined, orphans_found, request, requests,
-    rewritten, seal_took, uploaded, waited,
+    FileMerging, JobGauges, commit_took, copied, copy_refused, delete_failed, delete_retried, inlined, orphans_found,
+    request, requests, restored, rewritten, seal_took, uploaded, waited,
 };
 
 /// One metric.
@@ -88,6 +88,30 @@ pub enum Rewriting {
     Background,
 }
 
+/// What became of the copy of a file on a local disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Copied {
+    /// It is there.
+    Whole,
+    /// The disk refused it.
+    Failed,
+    /// There is no room for it within the bound.
+    NoRoom,
+    /// The disk is so much slower than the store that too much waited for it.
+    TooSlow,
+    /// Nobody wants it: the file wasn't written, or its checkpoint has ended.
+    Unwanted,
+}
+
+/// Where restored bytes come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RestoredFrom {
+    /// The store.
+    Store,
+    /// A copy on a local disk.
+    Backup,
+}
+
 impl RequestKind {
     /// All of them, in the order of [`REQUESTS`]' label values.
     pub const ALL: [Self; 10] = [
@@ -125,6 +149,8 @@ const KINDS: &[&str] = &[
 const JOB: &str = "job";
 const QUEUES: &[&str] = &["memory", "uploads", "leases"];
 const REASONS: &[&str] = &["waste", "fold", "background"];
+const OUTCOMES: &[&str] = &["copied", "failed", "no_room", "too_slow", "unwanted"];
+const SOURCES: &[&str] = &["store", "backup"];
 
 /// Flink's gauge of segments.
 pub const LOGICAL_FILE_COUNT: Metric = Metric {
@@ -270,8 +296,44 @@ pub const ORPHANS: Metric = Metric {
     description: "Files found in the store that no checkpoint names, and deleted.",
 };
 
+/// Local copies.
+pub const BACKUP_FILES: Metric = Metric {
+    name: "drystone.backup.files",
+    kind: Kind::Counter,
+    unit: Unit::Count,
+    label: Some(("outcome", OUTCOMES)),
+    description: "Files to be copied to local disks, by what became of the copy: all but copied are in the store alone.",
+};
+
+/// Bytes of local copies.
+pub const BACKUP_BYTES: Metric = Metric {
+    name: "drystone.backup.bytes_copied",
+    kind: Kind::Counter,
+    unit: Unit::Bytes,
+    label: None,
+    description: "Bytes of files that were copied to local disks.",
+};
+
+/// Where restored bytes came from.
+pub const RESTORE_BYTES: Metric = Metric {
+    name: "drystone.restore.bytes_read",
+    kind: Kind::Counter,
+    unit: Unit::Bytes,
+    label: Some(("source", SOURCES)),
+    description: "Bytes that tasks read from files to restore their state, gaps included.",
+};
+
+/// Local copies that were no good.
+pub const BACKUP_REFUSED: Metric = Metric {
+    name: "drystone.backup.refused",
+    kind: Kind::Counter,
+    unit: Unit::Count,
+    label: None,
+    description: "Local copies, or parts of them, that were damaged or unreadable; the store was read instead.",
+};
+
 /// Every metric there is: Flink's own first.
-pub const CATALOGUE: [Metric; 16] = [
+pub const CATALOGUE: [Metric; 20] = [
     LOGICAL_FILE_COUNT,
     LOGICAL_FILE_SIZE,
     PHYSICAL_FILE_COUNT,
@@ -288,6 +350,10 @@ pub const CATALOGUE: [Metric; 16] = [
     DELETES_FAILED,
     DELETES_RETRIED,
     ORPHANS,
+    BACKUP_FILES,
+    BACKUP_BYTES,
+    RESTORE_BYTES,
+    BACKUP_REFUSED,
 ];
 
 /// Tells the installed recorder what each metric means. Once, after the recorder is installed.

@@ -6,9 +6,10 @@ use std::time::Duration;
 use ::metrics::{Counter, Histogram, Key, Label, Level, Metadata, with_recorder};
 
 use super::{
-    BYTES_REWRITTEN, BYTES_UPLOADED, COMMIT, DELETES_FAILED, DELETES_RETRIED, INLINE_BYTES, INLINE_SEGMENTS, JOB, Kind,
-    LOGICAL_FILE_COUNT, LOGICAL_FILE_SIZE, Metric, ORPHANS, PHYSICAL_FILE_COUNT, PHYSICAL_FILE_SIZE, Queue, REQUESTS,
-    RequestKind, Rewriting, SEAL, SPACE_AMPLIFICATION, WAITS,
+    BACKUP_BYTES, BACKUP_FILES, BACKUP_REFUSED, BYTES_REWRITTEN, BYTES_UPLOADED, COMMIT, Copied, DELETES_FAILED,
+    DELETES_RETRIED, INLINE_BYTES, INLINE_SEGMENTS, JOB, Kind, LOGICAL_FILE_COUNT, LOGICAL_FILE_SIZE, Metric, ORPHANS,
+    PHYSICAL_FILE_COUNT, PHYSICAL_FILE_SIZE, Queue, REQUESTS, RESTORE_BYTES, RequestKind, RestoredFrom, Rewriting,
+    SEAL, SPACE_AMPLIFICATION, WAITS,
 };
 
 static METADATA: Metadata = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
@@ -114,6 +115,28 @@ pub fn delete_retried() {
 pub fn orphans_found(files: u64) {
     static KEYS: LazyKeys = LazyLock::new(|| Keys::of(&ORPHANS));
     KEYS.counter(0).increment(files);
+}
+
+/// What became of the copy of a file of so many bytes.
+pub fn copied(outcome: Copied, bytes: u64) {
+    static FILES: LazyKeys = LazyLock::new(|| Keys::of(&BACKUP_FILES));
+    static BYTES: LazyKeys = LazyLock::new(|| Keys::of(&BACKUP_BYTES));
+    FILES.counter(outcome as usize).increment(1);
+    if bytes > 0 {
+        BYTES.counter(0).increment(bytes);
+    }
+}
+
+/// Bytes that were read for a task.
+pub fn restored(from: RestoredFrom, bytes: u64) {
+    static KEYS: LazyKeys = LazyLock::new(|| Keys::of(&RESTORE_BYTES));
+    KEYS.counter(from as usize).increment(bytes);
+}
+
+/// A local copy, or a part of one, was no good.
+pub fn copy_refused() {
+    static KEYS: LazyKeys = LazyLock::new(|| Keys::of(&BACKUP_REFUSED));
+    KEYS.counter(0).increment(1);
 }
 
 /// What retained and pending checkpoints name: Flink's four gauges.

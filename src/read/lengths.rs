@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
+use super::local::Copies;
+use super::plan::Wanted;
 use super::state::{Content, StateStream};
 use super::stream::{check_crc, wrong_length};
 use super::task::{Source, StreamNumber, TaskRestore};
@@ -16,8 +18,12 @@ pub(super) struct Lengths(BTreeMap<usize, u64>);
 impl Lengths {
     /// Looks at the files where reading would be too late: a length that is only claimed may be too much to plan for,
     /// of no bytes none would be read, and some handles don't say it. `files` has the numbers that each task's files have
-    /// among all.
-    pub(super) async fn of(tasks: &[(&TaskRestore, Vec<StreamNumber>)], files: &[Vec<usize>]) -> Result<Self> {
+    /// among all. A copy on a local disk that is long enough says so, too.
+    pub(super) async fn of(
+        tasks: &[(&TaskRestore, Vec<StreamNumber>)],
+        files: &[Vec<usize>],
+        copies: &Copies,
+    ) -> Result<Self> {
         let mut seen = BTreeSet::new();
         let mut look = Vec::new();
         for ((task, numbers), files) in tasks.iter().zip(files) {
@@ -26,7 +32,10 @@ impl Lengths {
                 let Content::File(wanted) = &state.content else { continue };
                 let is_short = (1..=task.limits.range_bytes_max).contains(&wanted.length);
                 let is_plain = is_short && state.unmeasured().is_none();
-                if !is_plain && seen.insert(files[wanted.file]) {
+                let is_copied = wanted.length > 0
+                    && !state.whole
+                    && copies.reaches(&Wanted { file: files[wanted.file], ..*wanted });
+                if !is_plain && !is_copied && seen.insert(files[wanted.file]) {
                     // Futures with a name, not closures over references: else a caller's task couldn't be spawned.
                     look.push(length_of(&task.source, wanted.file, number, files[wanted.file]));
                 }

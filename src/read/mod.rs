@@ -4,7 +4,7 @@
 //! into few reads, `fetch` carries them out within a memory bound, `stream` reads a single handle.
 //! `restore` is for the tasks of a new run: `select` picks the handles that one of them needs (`task`), `part` the bytes
 //! of each, `task_read` reads them all with one plan, which `opening` has the ranges of after `lengths` has looked at files
-//! that need it, and `restored` is the outcome for those who want it whole.
+//! that need it, `local` says what copies on local disks can be trusted with, and `restored` is the outcome for those who want it whole.
 //! Nothing here writes, and nothing here decides what lives.
 
 mod channel;
@@ -12,6 +12,7 @@ mod checkpoint;
 mod fetch;
 mod finished;
 mod lengths;
+mod local;
 mod moved;
 mod opening;
 mod part;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
+use super::local::Claim;
 use super::part::{StreamPart, runs};
 use super::plan::Wanted;
 use super::state::Content;
@@ -22,6 +23,8 @@ const CHECKED_WHOLE_BYTES_MAX: u64 = 1 << 20;
 pub(super) struct Opening {
     pub(super) streams: Vec<Reading>,
     pub(super) wanted: Vec<Wanted>,
+    /// By the number of a wanted range: what it is a part of.
+    pub(super) claims: Vec<Claim>,
     /// By the number of a wanted range: the stream that it belongs to.
     pub(super) owners: Vec<usize>,
     /// What needs no read.
@@ -59,6 +62,8 @@ impl Opening {
                 for range in &ranges {
                     let (offset, length) = (file.offset + range.start, range.end - range.start);
                     self.wanted.push(Wanted { file: files[file.file], offset, length });
+                    let segment = file.offset..file.offset.saturating_add(size);
+                    self.claims.push(Claim { segment, id: stream.state.id });
                     self.owners.push(self.streams.len());
                 }
                 let whole = stream.state.whole.then_some(size);

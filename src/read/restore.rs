@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::select::Selection;
 use super::task::TaskRestore;
 use super::{Checkpoint, ReadLimits, ReadMemory};
+use crate::backup::LocalDirectories;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Operator, OperatorSubtasks, SubtaskState};
 use crate::id::{KeyGroupRange, OperatorId, Subtask};
@@ -34,6 +35,7 @@ pub struct Restore {
     /// Of all tasks.
     memory: ReadMemory,
     has_channels: bool,
+    local: Option<LocalDirectories>,
 }
 
 impl Restore {
@@ -48,7 +50,7 @@ impl Restore {
 
     /// Of a checkpoint that is loaded.
     pub fn of(stores: Stores, checkpoint: Arc<Checkpoint>, limits: ReadLimits) -> Self {
-        Self { stores, checkpoint, memory: ReadMemory::of(&limits), limits, has_channels: true }
+        Self { stores, checkpoint, memory: ReadMemory::of(&limits), limits, has_channels: true, local: None }
     }
 
     /// The same without the records in flight, which are lost then: at any parallelism, too.
@@ -69,6 +71,14 @@ impl Restore {
                 }
         };
         self.operators().iter().filter(has_state).map(|operator| operator.id).filter(|id| !claims(*id)).collect()
+    }
+
+    /// Copies of files are looked for in these directories first, and the store is read where there is none, or one that
+    /// isn't right, piece by piece. Nothing fails because of a copy.
+    #[must_use]
+    pub fn with_local(mut self, local: LocalDirectories) -> Self {
+        self.local = Some(local);
+        self
     }
 
     /// The checkpoint.
@@ -111,7 +121,8 @@ impl Restore {
         if self.has_channels {
             selection.channels(subtask)?;
         }
-        Ok(selection.task(Some(subtask), self.checkpoint.clone(), self.limits, self.memory.clone()))
+        let task = selection.task(Some(subtask), self.checkpoint.clone(), self.limits, self.memory.clone());
+        Ok(TaskRestore { local: self.local.clone(), ..task })
     }
 
     /// What holds any of these key groups of the operator; no operator state and no channel state.
@@ -127,7 +138,8 @@ impl Restore {
         }
         let mut selection = Selection::new(&self.stores, &self.checkpoint, found, range);
         selection.keyed()?;
-        Ok(selection.task(None, self.checkpoint.clone(), self.limits, self.memory.clone()))
+        let task = selection.task(None, self.checkpoint.clone(), self.limits, self.memory.clone());
+        Ok(TaskRestore { local: self.local.clone(), ..task })
     }
 
     fn operator(&self, operator: OperatorId) -> Result<&Operator> {

@@ -100,6 +100,7 @@ impl<'a> Selection<'a> {
             raw_operator: self.raw_operator,
             input_channels: self.input_channels,
             output_channels: self.output_channels,
+            local: None,
             source: Source { checkpoint, files: Arc::new(self.resolver.files), streams: Arc::new(self.streams) },
             limits,
             memory,

@@ -7,6 +7,7 @@ use super::restored::{Restored, gather};
 use super::state::{Content, StateFile, StateStream};
 use super::task_read::TaskRead;
 use super::{Checkpoint, ReadLimits, ReadMemory};
+use crate::backup::LocalDirectories;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{
     ChangelogMemoryHandle, ChannelHandle, DistributionMode, IncrementalHandle, JavaString, KeyGroupsHandle, Place,
@@ -45,6 +46,8 @@ pub struct TaskRestore {
     pub(super) source: Source,
     pub(super) limits: ReadLimits,
     pub(super) memory: ReadMemory,
+    /// Where copies of the files may be.
+    pub(super) local: Option<LocalDirectories>,
 }
 
 /// The streams that a task needs, and where they are. Cheap to clone.

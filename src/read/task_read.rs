@@ -7,8 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
 
-use super::fetch::{Fetched, Fetches, ReadMemory, fetches_within};
+use super::fetch::{Fetched, Fetches, ReadFrom, ReadMemory, Sources, fetches_from};
 use super::lengths::Lengths;
+use super::local::Copies;
 use super::opening::{Opening, files_of};
 use super::part::StreamPart;
 use super::stream::{check_crc, wrong_length};
@@ -16,6 +17,7 @@ use super::task::{Source, StreamNumber, TaskRestore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::Crc32c;
 use crate::id::SegmentId;
+use crate::metrics::{self, RestoredFrom};
 use crate::store::Location;
 
 /// The state of a task, or of several, as it is read.
@@ -72,6 +74,13 @@ pub struct RestoreCounts {
     pub read_bytes: u64,
     /// Reads of files.
     pub reads: u64,
+    /// Of `read_bytes`, those from copies on local disks.
+    pub backup_bytes: u64,
+    /// Of `reads`, those of copies on local disks.
+    pub backup_reads: u64,
+    /// Copies on local disks, segments of them, or single reads, that were no good: damaged, cut or unreadable. The store
+    /// was read instead. A copy that isn't there doesn't count.
+    pub backup_refused: u64,
     /// Of the bytes that this delivers in all, those that no checksum is compared with.
     pub unverified_bytes: u64,
 }
@@ -107,7 +116,9 @@ impl TaskRead {
 
     pub(super) async fn open(tasks: &[(&TaskRestore, Vec<StreamNumber>)]) -> Result<Self> {
         let (locations, numbers) = files_of(tasks);
-        let lengths = Lengths::of(tasks, &numbers).await?;
+        let local = tasks.iter().find_map(|(task, _)| task.local.as_ref());
+        let mut copies = Copies::find(local, &locations).await;
+        let lengths = Lengths::of(tasks, &numbers, &copies).await?;
         let mut plan = Opening::default();
         for (task, (restore, streams)) in tasks.iter().enumerate() {
             for &number in streams {
@@ -120,8 +131,12 @@ impl TaskRead {
         let limits = tasks.first().map(|(task, _)| task.limits).unwrap_or_default();
         let memory = tasks.first().map_or_else(|| ReadMemory::of(&limits), |(task, _)| task.memory.with_spare());
         let files = Arc::new(locations);
+        let trusts = Arc::new(copies.trusts(&plan.wanted, &plan.claims, &limits).await);
+        plan.counts.backup_refused = copies.refused;
+        (0..copies.refused).for_each(|_| metrics::copy_refused());
+        let sources = Sources { files: files.clone(), copies, trusts };
         Ok(Self {
-            fetches: fetches_within(files.clone(), &plan.wanted, &limits, &memory),
+            fetches: fetches_from(sources, &plan.wanted, &limits, &memory),
             sources: tasks.iter().map(|(task, _)| task.source.clone()).collect(),
             files,
             streams: plan.streams,
@@ -158,8 +173,7 @@ impl TaskRead {
                 return self.failing.take().map(|failing| Err(self.failed(failing, file_bytes)));
             }
             let fetched = self.fetches.next().await?;
-            self.counts.reads += 1;
-            self.counts.read_bytes += fetched.fetch.range.end - fetched.fetch.range.start;
+            self.count(&fetched);
             match &fetched.result {
                 Ok((bytes, file_bytes)) => {
                     if let Err(error) = self.take(&fetched, bytes, *file_bytes) {
@@ -181,6 +195,22 @@ impl TaskRead {
     /// What it has cost so far.
     pub fn counts(&self) -> RestoreCounts {
         self.counts
+    }
+
+    fn count(&mut self, fetched: &Fetched) {
+        let bytes = fetched.fetch.range.end - fetched.fetch.range.start;
+        self.counts.reads += 1;
+        self.counts.read_bytes += bytes;
+        if fetched.from == ReadFrom::Copy {
+            self.counts.backup_reads += 1;
+            self.counts.backup_bytes += bytes;
+            return metrics::restored(RestoredFrom::Backup, bytes);
+        }
+        if fetched.from == ReadFrom::StoreInstead {
+            self.counts.backup_refused += 1;
+            metrics::copy_refused();
+        }
+        metrics::restored(RestoredFrom::Store, bytes);
     }
 
     /// Hands out what one read brought.

@@ -20,6 +20,7 @@ pub use snapshot::{Durable, Snapshot, Ticket};
 use self::ended::{End, Ended};
 use self::group::Group;
 use self::running::Running;
+use crate::backup::{Backup, BackupLimits, LocalDirectories};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CheckpointId, Subtask};
 use crate::protocol::Trigger;
@@ -82,6 +83,7 @@ struct Inner {
     bounds: Bounds,
     /// Where savepoints may go; `None`: nowhere.
     stores: Option<Stores>,
+    backup: Option<Backup>,
     /// Never held across an await. Taken before the locks in `write`, and never while one of those or of a [`Running`]
     /// is held.
     state: Mutex<State>,
@@ -145,7 +147,7 @@ impl Worker {
     ///
     /// `name` tells its files from those of the job's other workers.
     pub fn new(directory: JobDirectory, name: &str, settings: WorkerSettings, tokens: Tokens) -> Self {
-        Self::of(directory, name, settings, tokens, None)
+        Self::of(directory, name, settings, tokens, None, None)
     }
 
     /// As [`new`](Self::new), for a worker that may be told to write savepoints, which can go to any of these stores.
@@ -156,7 +158,25 @@ impl Worker {
         settings: WorkerSettings,
         tokens: Tokens,
     ) -> Self {
-        Self::of(directory, name, settings, tokens, Some(stores))
+        Self::of(directory, name, settings, tokens, Some(stores), None)
+    }
+
+    /// As [`with_stores`](Self::with_stores), for a worker that keeps copies of its checkpoints' files on local disks, too, of
+    /// at most `bytes_max`. Another worker of the job on the same machine is to have another name.
+    ///
+    /// A copy that the disk isn't done with when the file is in the store is held in memory, beside
+    /// [`buffered_bytes_total_max`](WorkerSettings::buffered_bytes_total_max) up to a quarter of that.
+    pub fn with_backup(
+        stores: Stores,
+        directory: JobDirectory,
+        name: &str,
+        settings: WorkerSettings,
+        tokens: Tokens,
+        (local, bytes_max): (LocalDirectories, u64),
+    ) -> Self {
+        let limits = BackupLimits { bytes_max, lag_bytes_max: settings.buffered_bytes_total_max / 4 };
+        let backup = Backup::new(local, directory.root().name(), name, limits);
+        Self::of(directory, name, settings, tokens, Some(stores), Some(backup))
     }
 
     fn of(
@@ -165,10 +185,17 @@ impl Worker {
         settings: WorkerSettings,
         tokens: Tokens,
         stores: Option<Stores>,
+        backup: Option<Backup>,
     ) -> Self {
         let bounds = Bounds::new(settings.buffered_bytes_total_max, settings.write.uploads_max);
         let (name, state) = (WorkerName::sanitise(name), Mutex::default());
-        Self { inner: Arc::new(Inner { directory, name, settings, tokens, bounds, stores, state }) }
+        Self { inner: Arc::new(Inner { directory, name, settings, tokens, bounds, stores, backup, state }) }
+    }
+
+    /// The copies of its files on local disks, if it keeps any. No other call waits for them, nor does
+    /// [`close`](Self::close).
+    pub fn backup(&self) -> Option<&Backup> {
+        self.inner.backup.as_ref()
     }
 
     /// From the next checkpoint on, files wait for this subtask's snapshot.
@@ -205,7 +232,7 @@ impl Worker {
             };
             (running, superseded)
         };
-        give_up(superseded, trigger.epoch);
+        self.give_up(superseded, trigger.epoch);
         Ok(Snapshot::new(self.clone(), running?, subtask))
     }
 
@@ -307,14 +334,37 @@ impl Worker {
             let overtakes = end == End::Completed && running.as_ref().is_none_or(|running| !running.is_savepoint);
             (superseded, running, if overtakes { state.overtaken_by(checkpoint) } else { Vec::new() })
         };
-        give_up(superseded, epoch);
+        self.give_up(superseded, epoch);
         for running in overtaken {
             running.abort(&format!("checkpoint {} was overtaken by {checkpoint}", running.checkpoint));
+            self.forget_copies(&running);
+        }
+        if let Some(backup) = self.backup() {
+            match end {
+                // A savepoint names nothing that others do, and takes no checkpoint's place.
+                End::Completed if running.as_ref().is_none_or(|running| running.is_savepoint) => {}
+                End::Completed => backup.complete(epoch, checkpoint),
+                End::Subsumed => backup.subsume(epoch, checkpoint),
+                End::Aborted => backup.abort(epoch, checkpoint),
+            }
         }
         match (running, end) {
             (None, _) => {}
             (Some(running), End::Aborted) => running.abort(&end.of(checkpoint)),
             (Some(running), End::Completed | End::Subsumed) => running.close(&end.of(checkpoint)),
+        }
+    }
+
+    fn give_up(&self, superseded: Vec<Arc<Running>>, epoch: u64) {
+        for running in superseded {
+            running.abort(&format!("checkpoint {} is of an epoch before {epoch}", running.checkpoint));
+            self.forget_copies(&running);
+        }
+    }
+
+    fn forget_copies(&self, running: &Running) {
+        if let Some(backup) = self.backup() {
+            backup.abort(running.epoch, running.checkpoint);
         }
     }
 
@@ -373,11 +423,5 @@ impl State {
             Some(running) => running.epoch == attempt || self.ended.is_uncommitted(attempt, checkpoint),
             None => self.ended.is_uncommitted(attempt, checkpoint),
         }
-    }
-}
-
-fn give_up(superseded: Vec<Arc<Running>>, epoch: u64) {
-    for running in superseded {
-        running.abort(&format!("checkpoint {} is of an epoch before {epoch}", running.checkpoint));
     }
 }

@@ -89,8 +89,12 @@ impl KnownFile {
     fn of(worker: &Worker, running: &Running, path: &JavaString) -> Self {
         let Ok(path) = FlinkPath::parse(&path.to_text()) else { return Self::default() };
         let Some(owner) = owner(worker, running, &path) else { return Self::default() };
+        let name = PhysicalFileName::of(&path);
+        if let (Some(backup), Some(name)) = (&worker.inner.backup, &name) {
+            backup.name(name.token, running.epoch, running.checkpoint);
+        }
         // Another job's numbers say nothing of this one's checkpoints.
-        let name = PhysicalFileName::of(&path).filter(|_| owner == Owner::Job);
+        let name = name.filter(|_| owner == Owner::Job);
         Self {
             is_owned: true,
             is_in_shared: is_in_shared(worker, &owner, &path),

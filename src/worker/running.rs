@@ -63,7 +63,9 @@ impl Running {
             let (attempt, checkpoint, worker_name) = (*epoch, *checkpoint, worker.name.clone());
             let naming = FileNaming { directory, attempt, worker: worker_name, checkpoint };
             let (tokens, bounds) = (worker.tokens.clone(), worker.bounds.clone());
-            FilePool::sharing(naming, write, tokens, inline.clone(), bounds)
+            // A savepoint is the user's: nothing is restored from where this worker runs.
+            let backup = worker.backup.clone().filter(|_| matches!(kind, SnapshotKind::Checkpoint));
+            FilePool::backed_up(naming, write, tokens, inline.clone(), bounds, backup)
         };
         let (exclusive, shared, channels) = match kind {
             SnapshotKind::Checkpoint => {

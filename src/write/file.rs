@@ -7,6 +7,7 @@ use super::bounds::Held;
 use super::segment::Chunk;
 use super::spares::BUFFER_BYTES;
 use super::{FileLayout, Origin, WriteSettings};
+use crate::backup::{Backup, Copying};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FooterBuilder;
 use crate::format::footer::FOOTER_BYTES_MAX;
@@ -32,6 +33,10 @@ pub(super) struct OpenFile {
     held: Held,
     /// Set when a long segment is streamed: bytes go to the store while they come.
     stream: Option<Stream>,
+    /// Where a copy of it goes, beside the store.
+    backup: Option<Backup>,
+    /// The copy, once bytes of the file have left.
+    copying: Option<Copying>,
 }
 
 struct Stream {
@@ -68,9 +73,15 @@ pub struct SealedFile {
 }
 
 impl OpenFile {
-    pub(super) fn new(location: Location, token: FileToken, layout: FileLayout, held: Held) -> Self {
+    pub(super) fn new(
+        location: Location,
+        token: FileToken,
+        layout: FileLayout,
+        held: Held,
+        backup: Option<Backup>,
+    ) -> Self {
         let (footer, chunks, tail) = (FooterBuilder::new(token), Vec::new(), BytesMut::new());
-        Self { location, token, layout, footer, data_bytes: 0, chunks, tail, held, stream: None }
+        Self { location, token, layout, footer, data_bytes: 0, chunks, tail, held, stream: None, backup, copying: None }
     }
 
     /// Room for segments of `origin` below the cap; none when the footer is as long as it may be.
@@ -123,10 +134,16 @@ impl OpenFile {
             Some(stream) => stream,
             none => {
                 let runtime = Handle::try_current().map_err(|_| no_runtime(&self.location))?;
+                self.copying = self.backup.as_ref().and_then(|backup| backup.copy(self.location.name()));
                 none.insert(Stream { upload: self.location.create_multipart().await?, runtime })
             }
         };
         for bytes in bytes {
+            if let Some(copying) = &self.copying {
+                // What the upload holds of it is counted for the upload.
+                copying.push(std::slice::from_ref(&bytes));
+                copying.lag();
+            }
             stream.upload.write(bytes).await?;
         }
         self.held.shrink_to(stream.upload.held_bytes());
@@ -174,6 +191,8 @@ impl OpenFile {
     /// streamed into it.
     ///
     /// On an error nothing is left at the file's path as far as the store allows; the caller deletes it to be sure.
+    ///
+    /// The copy on a local disk is written meanwhile, and isn't waited for.
     pub(super) async fn seal(mut self, part_bytes: u64) -> Result<SealedFile> {
         self.end_tail();
         let mut file_bytes = self.data_bytes;
@@ -182,6 +201,12 @@ impl OpenFile {
             file_bytes += footer.len() as u64;
             self.chunks.push(footer);
         }
+        let begun = self.copying.take();
+        let copying = begun.or_else(|| self.backup.as_ref()?.copy(self.location.name()));
+        if let Some(copying) = &copying {
+            copying.push(&self.chunks);
+        }
+        // Dropped where the upload fails, the copy is given up.
         match self.stream {
             // Nobody else can guess the name.
             None => {
@@ -191,6 +216,10 @@ impl OpenFile {
                 self.held.spares().give_back(written);
             }
             Some(Stream { upload, .. }) => upload.complete_with(self.chunks).await?,
+        }
+        if let Some(copying) = copying {
+            copying.lag();
+            copying.finish();
         }
         let path = self.location.name().clone();
         let text = handle_text(&path, self.layout);

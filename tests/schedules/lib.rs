@@ -1,6 +1,9 @@
 //! The library's own sources, with a schedule explorer's locks, atomics, tasks and time in place of the real ones: see
 //! `design/schedules.md`.
 
+#[allow(dead_code, reason = "what only settings and tests make, which aren't explored")]
+#[path = "../../src/backup/mod.rs"]
+pub mod backup;
 #[path = "../../src/config/mod.rs"]
 pub mod config;
 #[path = "../../src/coordinator/mod.rs"]

@@ -24,6 +24,7 @@ use super::file::{OpenFile, Placement, SealedFile, handle_text, segment_handle};
 use super::inline::InlineBudget;
 use super::segment::{Chunk, SegmentWriter};
 use super::{FileLayout, Origin, PoolMode, WriteSettings};
+use crate::backup::Backup;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::StreamHandle;
 use crate::id::{CheckpointId, FileToken};
@@ -64,6 +65,8 @@ struct Shared {
     inline: Arc<InlineBudget>,
     bounds: Bounds,
     on_failure: OnFailure,
+    /// Where copies of the files go, beside the store.
+    backup: Option<Backup>,
     /// Why nothing more is taken. Set under the lock of `state`, read also without.
     closed: OnceLock<Refusal>,
     /// Never held across an await; the lock of the bounds may be taken while it is held, and no other.
@@ -109,7 +112,7 @@ impl FilePool {
     /// A pool by itself, whose files are wanted all or none: after a failed upload it takes nothing. Starts nothing.
     pub fn new(naming: FileNaming, settings: WriteSettings, tokens: Tokens) -> Self {
         let inline = Arc::new(InlineBudget::new(FileToken(tokens()), &settings));
-        Self::with(naming, settings, tokens, inline, Bounds::alone(settings.uploads_max), OnFailure::Close)
+        Self::with(naming, settings, tokens, inline, Bounds::alone(settings.uploads_max), OnFailure::Close, None)
     }
 
     /// A pool among others, with which it shares bounds and maybe what may go inline: a failed upload fails only those
@@ -121,7 +124,19 @@ impl FilePool {
         inline: Arc<InlineBudget>,
         bounds: Bounds,
     ) -> Self {
-        Self::with(naming, settings, tokens, inline, bounds, OnFailure::Continue)
+        Self::backed_up(naming, settings, tokens, inline, bounds, None)
+    }
+
+    /// As [`sharing`](Self::sharing), and each file is copied to a local disk, too.
+    pub(crate) fn backed_up(
+        naming: FileNaming,
+        settings: WriteSettings,
+        tokens: Tokens,
+        inline: Arc<InlineBudget>,
+        bounds: Bounds,
+        backup: Option<Backup>,
+    ) -> Self {
+        Self::with(naming, settings, tokens, inline, bounds, OnFailure::Continue, backup)
     }
 
     fn with(
@@ -131,9 +146,11 @@ impl FilePool {
         inline: Arc<InlineBudget>,
         bounds: Bounds,
         on_failure: OnFailure,
+        backup: Option<Backup>,
     ) -> Self {
         let (closed, state, ended) = (OnceLock::new(), Mutex::default(), Notify::new());
-        let shared = Arc::new(Shared { naming, settings, tokens, inline, bounds, on_failure, closed, state, ended });
+        let shared = Shared { naming, settings, tokens, inline, bounds, on_failure, backup, closed, state, ended };
+        let shared = Arc::new(shared);
         let weak = Arc::downgrade(&shared);
         let shed: Weak<dyn Shed> = weak;
         shared.bounds.register(shed);
@@ -338,7 +355,7 @@ impl Shared {
         let location = directory.join(&name.to_string())?;
         state.file_count += 1;
         state.files.insert(token, FileEntry { location: location.clone(), outcome: Outcome::Open });
-        Ok(OpenFile::new(location, token, self.settings.layout, self.bounds.hold()))
+        Ok(OpenFile::new(location, token, self.settings.layout, self.bounds.hold(), self.backup.clone()))
     }
 
     /// Takes a file out that has little room left; else, when too many are open, the fullest.

@@ -1,0 +1,227 @@
+//! Local disks that fail in every way: no checkpoint fails with them, no restore does, and no bound is exceeded.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[allow(dead_code, reason = "only a part is wanted here")]
+#[path = "support/backed_job.rs"]
+mod backed_job;
+#[allow(dead_code, reason = "only a part is wanted here")]
+#[path = "support/live.rs"]
+mod live;
+#[path = "support/memory_disk.rs"]
+mod memory_disk;
+#[path = "support/seeded.rs"]
+mod seeded;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use drystone::read::RestoreCounts;
+use object_store::memory::InMemory;
+use proptest::prelude::*;
+
+use backed_job::{Job, Site, copies};
+use memory_disk::{Call, Failing, MemoryDisk};
+
+/// Two directories of one disk.
+fn site(disk: &MemoryDisk) -> Site {
+    let site = Site::new(Arc::new(InMemory::new()), ["/a", "/b"].map(PathBuf::from).to_vec());
+    let site = Site { disk: Some(Arc::new(disk.clone())), ..site };
+    site.with("execution.checkpointing.file-merging.max-file-size", "8kb")
+}
+
+async fn small_job(site: &Site) -> Job {
+    let mut job = site.start("w").await;
+    (job.chunks, job.chunk_bytes, job.written_one_in) = (4, 3000, 2);
+    job
+}
+
+fn from_backup_alone(counts: &RestoreCounts) -> bool {
+    counts.backup_reads == counts.reads && counts.backup_refused == 0
+}
+
+/// Three checkpoints, each restored.
+async fn three_rounds(job: &mut Job) {
+    for _ in 0..3 {
+        let path = job.round().await.path;
+        job.check(&path).await;
+    }
+}
+
+#[tokio::test]
+async fn any_one_call_may_fail() {
+    let calls = {
+        let disk = MemoryDisk::default();
+        let mut job = small_job(&site(&disk)).await;
+        three_rounds(&mut job).await;
+        disk.calls()
+    };
+    assert!(calls > 100, "{calls}");
+    for call in 0..calls {
+        let kind = [ErrorKind::Other, ErrorKind::StorageFull, ErrorKind::PermissionDenied][call as usize % 3];
+        let disk = MemoryDisk::default();
+        let mut job = small_job(&site(&disk)).await;
+        disk.fail(Failing::One(call, kind));
+        three_rounds(&mut job).await;
+        disk.fail(Failing::None);
+        // Whatever it was, it is over: two rounds on all is copied anew, and nothing else is left.
+        job.round().await;
+        let path = job.round().await.path;
+        let counts = job.check(&path).await;
+        assert!(from_backup_alone(&counts), "call {call}: {counts:?}");
+        let held: u64 = job.worker.backup().unwrap().usage().bytes;
+        assert_eq!(disk.bytes(), held, "call {call}: {:?}", disk.files());
+    }
+}
+
+#[tokio::test]
+async fn all_calls_of_a_kind_may_fail() {
+    let kinds = [
+        ErrorKind::PermissionDenied,
+        ErrorKind::StorageFull,
+        ErrorKind::NotFound,
+        ErrorKind::NotADirectory,
+        ErrorKind::ReadOnlyFilesystem,
+        ErrorKind::Other,
+    ];
+    for call in Call::ALL {
+        for kind in kinds {
+            let disk = MemoryDisk::default();
+            let mut job = small_job(&site(&disk)).await;
+            job.round().await;
+            disk.fail(Failing::All(call, kind));
+            three_rounds(&mut job).await;
+            disk.fail(Failing::None);
+            job.round().await;
+            let path = job.round().await.path;
+            assert!(from_backup_alone(&job.check(&path).await), "{call:?} {kind}");
+            let held = job.worker.backup().unwrap().usage().bytes;
+            // A delete that claims that there was nothing can't be told from one that found nothing.
+            if (call, kind) != (Call::Remove, ErrorKind::NotFound) {
+                assert_eq!(disk.bytes(), held, "{call:?} {kind}: {:?}", disk.files());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn killed_at_any_call_the_next_process_goes_on_with_what_is_there() {
+    let calls = {
+        let disk = MemoryDisk::default();
+        three_rounds(&mut small_job(&site(&disk)).await).await;
+        disk.calls()
+    };
+    for call in 0..calls {
+        let disk = MemoryDisk::default();
+        let dying = site(&disk);
+        let mut job = small_job(&dying).await;
+        disk.fail(Failing::From(call));
+        three_rounds(&mut job).await;
+        let path = job.round().await.path;
+        let found = disk.survivor();
+        let next = Site { disk: Some(Arc::new(found.clone())), ..dying };
+        let mut job = job.restart(&next, "w").await;
+        job.check(&path).await;
+        job.round().await;
+        let path = job.round().await.path;
+        assert!(from_backup_alone(&job.check(&path).await), "call {call}");
+        assert_eq!(found.bytes(), job.worker.backup().unwrap().usage().bytes, "call {call}: {:?}", found.files());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_disk_that_hangs_holds_up_nothing_and_little_memory() {
+    let disk = MemoryDisk::default();
+    let site = site(&disk).with("drystone.write-memory", "64kb").with("drystone.segment-buffer", "16kb");
+    let mut job = small_job(&site).await;
+    disk.hang(true);
+    for _ in 0..10 {
+        let completed = job.commit().await;
+        job.worker.complete(job.coordinator.epoch(), completed.checkpoint);
+        let usage = job.worker.backup().unwrap().usage();
+        assert!(usage.lag_bytes <= 16 << 10, "{usage:?}");
+        job.check(&completed.path).await;
+    }
+    // Of each directory two writes, and no more threads.
+    assert!(disk.hanging() <= 4, "{}", disk.hanging());
+    disk.hang(false);
+    job.worker.backup().unwrap().settled().await;
+    assert_eq!(job.worker.backup().unwrap().usage().lag_bytes, 0);
+    job.round().await;
+    let path = job.round().await.path;
+    let counts = job.check(&path).await;
+    assert!(counts.backup_reads > 0 && counts.backup_refused == 0, "{counts:?}");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_passed_over_until_there_is_room_again() {
+    let disk = MemoryDisk::default();
+    let mut job = small_job(&site(&disk)).await;
+    disk.limit(Path::new("/a"), 1000);
+    three_rounds(&mut job).await;
+    let below = |directory: &str| disk.files().keys().filter(|path| path.starts_with(directory)).count();
+    assert_eq!(below("/a"), 0, "nothing is left of what didn't fit");
+    assert!(below("/b") > 0, "the other one goes on");
+    disk.limit(Path::new("/a"), u64::MAX);
+    job.round().await;
+    let path = job.round().await.path;
+    assert!(from_backup_alone(&job.check(&path).await));
+    assert!(below("/a") > 0);
+}
+
+#[tokio::test]
+async fn directories_that_are_files_or_vanish_are_passed_over() {
+    let root = tempfile::tempdir().unwrap();
+    let directories = ["file", "gone", "good"].map(|name| root.path().join(name));
+    fs::write(&directories[0], "in the way").unwrap();
+    let site = Site::new(Arc::new(InMemory::new()), directories.to_vec());
+    let site = site.with("execution.checkpointing.file-merging.max-file-size", "8kb");
+    let mut job = small_job(&site).await;
+    job.chunks = 12;
+    job.round().await;
+    assert!(!copies(&directories[1]).is_empty() && !copies(&directories[2]).is_empty());
+    fs::remove_dir_all(&directories[1]).unwrap();
+    three_rounds(&mut job).await;
+    // Made anew, and the file in the way taken away.
+    fs::remove_file(&directories[0]).unwrap();
+    job.round().await;
+    job.round().await;
+    let path = job.round().await.path;
+    assert!(from_backup_alone(&job.check(&path).await));
+    let each = directories.each_ref().map(|directory| copies(directory).len());
+    assert!(each.iter().all(|&files| files > 0), "{each:?}");
+    // All of it goes in the middle of a restore.
+    fs::remove_dir_all(root.path()).unwrap();
+    assert_eq!(job.check(&path).await.backup_reads, 0);
+    fs::create_dir(root.path()).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn the_bound_is_never_exceeded(
+        bytes_max in prop_oneof![0..2000u64, 2000..60_000u64],
+        rounds in prop::collection::vec((1..6u32, 1..9000usize, 1..4u64, any::<bool>()), 1..8),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let disk = MemoryDisk::default();
+            let site = site(&disk).with("drystone.local-backup.max-size", &bytes_max.to_string());
+            let mut job = small_job(&site).await;
+            for (chunks, chunk_bytes, written_one_in, is_restarted) in rounds {
+                (job.chunks, job.chunk_bytes, job.written_one_in) = (chunks, chunk_bytes, written_one_in);
+                job.held.iter_mut().for_each(|held| held.clear());
+                let path = job.round().await.path;
+                job.check(&path).await;
+                let usage = job.worker.backup().unwrap().usage();
+                assert_eq!(usage.bytes, disk.bytes());
+                assert!(disk.bytes_max() <= bytes_max, "{} of {bytes_max}", disk.bytes_max());
+                if is_restarted {
+                    job = job.restart(&site, "w").await;
+                }
+            }
+        });
+    }
+}
