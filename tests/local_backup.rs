@@ -15,8 +15,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use drystone::id::JobId;
+use drystone::id::{JobId, Scope};
+use drystone::protocol::{OperatorSpec, SavepointAction, SavepointFormat};
 use drystone::read::RestoreCounts;
+use drystone::store::FlinkPath;
 use object_store::memory::InMemory;
 
 use backed_job::{Job, Site, copies};
@@ -201,10 +203,10 @@ async fn workers_and_jobs_that_share_directories_leave_each_others_copies_alone(
     }
     // Another worker of the first job, which lives and has copies of its own.
     let other = site.storage().worker(site.job, "other").unwrap();
-    let subtask = drystone::protocol::OperatorSpec::new(live::OPERATOR, 2, 128).subtask(0);
+    let subtask = OperatorSpec::new(live::OPERATOR, 2, 128).subtask(0);
     let trigger = jobs[0].coordinator.trigger(jobs[0].coordinator.next_checkpoint()).unwrap();
     let snapshot = other.begin(subtask, &trigger).unwrap();
-    let mut segment = snapshot.segment(drystone::id::Scope::Shared, None);
+    let mut segment = snapshot.segment(Scope::Shared, None);
     segment.write_slice(&[7; 5000]).await.unwrap();
     segment.finish().await.unwrap();
     snapshot.seal().await.unwrap();
@@ -224,7 +226,7 @@ async fn workers_and_jobs_that_share_directories_leave_each_others_copies_alone(
     assert_eq!(own + 1, all);
     // The second of one name keeps none.
     let second = site.storage().worker(site.job, "other").unwrap();
-    second.complete(jobs[0].coordinator.epoch(), drystone::id::CheckpointId(1000));
+    second.subsume(jobs[0].coordinator.epoch(), drystone::id::CheckpointId(1000));
     second.backup().unwrap().settled().await;
     assert!(of_other[0].exists());
     for job in &jobs {
@@ -248,4 +250,24 @@ async fn an_aborted_checkpoint_leaves_no_copies_and_what_the_last_names_stays() 
     job.worker.backup().unwrap().settled().await;
     assert_eq!(copies(root.path()), before);
     drop(path);
+}
+
+#[tokio::test]
+async fn a_savepoint_has_no_copies_and_takes_none_away() {
+    let root = tempfile::tempdir().unwrap();
+    let mut job = site(&root).start("w").await;
+    let path = job.round().await.path;
+    let before = copies(root.path());
+    let directory = FlinkPath::parse("memory://host/savepoints").unwrap();
+    let request = job.storage.savepoint(Some(&directory), SavepointFormat::Native, SavepointAction::None).unwrap();
+    let trigger = job.coordinator.trigger_savepoint(job.coordinator.next_checkpoint(), &request).unwrap();
+    let snapshot = job.worker.begin(OperatorSpec::new(live::OPERATOR, 2, 128).subtask(0), &trigger).unwrap();
+    let mut segment = snapshot.segment(Scope::Exclusive, None);
+    segment.write_slice(&[7; 100_000]).await.unwrap();
+    segment.finish().await.unwrap();
+    assert_eq!(snapshot.seal().await.unwrap().sealed().len(), 1);
+    job.worker.complete(trigger.epoch, trigger.checkpoint);
+    job.worker.backup().unwrap().settled().await;
+    assert_eq!(copies(root.path()), before);
+    assert!(from_backup_alone(&job.check(&path).await));
 }
