@@ -2,95 +2,45 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::{Duration, SystemTime};
+#[path = "support/copied.rs"]
+mod copied;
 
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use copied::{Copied, err, out, parsed};
 use serde_json::{Value, json};
 
+const JOB: &str = "ckpt/00f1f1f1f1f1f1f189febbb2ae266257";
 const UUID: &str = "0000abcd-1234-4abc-8def-0123456789ab";
 const OURS: &str = "ds1-a3-wworker_1-c9-n0-00000000000000ff";
 
 /// A copy of what stock Flink wrote, with litter, all of it a while old.
-struct Copied {
-    root: tempfile::TempDir,
-}
-
-impl Copied {
-    fn new() -> Self {
-        let copied = Self { root: tempfile::tempdir().unwrap() };
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/flink/v2-rocksdb-plain");
-        copy(&source, &copied.root.path().join("v2-rocksdb-plain"));
-        for (below, bytes) in [
-            (format!("chk-9/{UUID}"), 3_000),
-            (format!("chk-9/{OURS}"), 2_000),
-            (format!("shared/{UUID}"), 1_000),
-            ("notes.txt".to_owned(), 10),
-        ] {
-            let at = copied.job().join(below);
-            fs::create_dir_all(at.parent().unwrap()).unwrap();
-            fs::write(at, vec![7; bytes]).unwrap();
-        }
-        copied.age(Duration::from_secs(3 * 86_400 + 60));
-        copied
+fn littered() -> Copied {
+    let copied = Copied::new("v2-rocksdb-plain");
+    for (below, bytes) in [
+        (format!("chk-9/{UUID}"), 3_000),
+        (format!("chk-9/{OURS}"), 2_000),
+        (format!("shared/{UUID}"), 1_000),
+        ("notes.txt".to_owned(), 10),
+    ] {
+        copied.write(&format!("{JOB}/{below}"), vec![7; bytes]);
     }
-
-    fn job(&self) -> PathBuf {
-        self.root.path().join("v2-rocksdb-plain/ckpt/00f1f1f1f1f1f1f189febbb2ae266257")
-    }
-
-    #[allow(clippy::disallowed_methods, reason = "the command goes by this machine's clock")]
-    fn age(&self, age: Duration) {
-        for file in files(self.root.path()) {
-            let file = fs::File::options().write(true).open(file).unwrap();
-            file.set_modified(SystemTime::now() - age).unwrap();
-        }
-    }
-
-    /// On the job, whose metadata names files below `/data/flink`.
-    fn drystone(&self, arguments: &[&str]) -> Output {
-        let rebase = format!("--rebase=file:/data/flink={}", self.root.path().display());
-        let job = self.job();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_drystone"));
-        command.arg(arguments[0]).arg(job).arg(rebase).args(&arguments[1..]).output().unwrap()
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() { copy(&entry.path(), &to) } else { fs::copy(entry.path(), to).map(drop).unwrap() }
-    }
-}
-
-fn files(root: &Path) -> Vec<PathBuf> {
-    let (mut found, mut waiting) = (Vec::new(), vec![root.to_path_buf()]);
-    while let Some(directory) = waiting.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { waiting.push(path) } else { found.push(path) }
-        }
-    }
-    found.sort();
-    found
+    copied.age(Duration::from_secs(3 * 86_400 + 60));
+    copied
 }
 
 fn text(output: &Output) -> String {
-    String::from_utf8([output.stdout.clone(), output.stderr.clone()].concat()).unwrap()
-}
-
-fn parsed(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(output)))
+    out(output) + &err(output)
 }
 
 #[test]
 fn a_dry_run_lists_what_is_dead_and_changes_nothing() {
-    let copied = Copied::new();
-    let before = files(copied.root.path());
-    let output = copied.drystone(&["sweep"]);
+    let copied = littered();
+    let before = copied.files();
+    let output = copied.drystone("sweep", JOB, &[]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let text = text(&output);
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
@@ -100,36 +50,37 @@ fn a_dry_run_lists_what_is_dead_and_changes_nothing() {
     let ours = "written for checkpoint 9 of epoch 3 by worker_1, which has no metadata";
     assert_eq!(row(lines[2]), format!("chk-9/{OURS} 2.0 KB 3 d {ours}"));
     assert_eq!(row(lines[3]), format!("shared/{UUID} 1000 B 3 d no retained checkpoint names it"));
-    let verdict =
-        format!("file:{}: 3 files of 5.9 KB dead; nothing was changed: --delete deletes them", copied.job().display());
+    let verdict = format!(
+        "file:{}: 3 files of 5.9 KB dead; nothing was changed: --delete deletes them",
+        copied.at(JOB).display()
+    );
     assert_eq!(lines[4], verdict);
     assert!(lines[5].starts_with("  3 files of metadata read; alive: 78 files of "), "{text}");
     assert_eq!(lines[6..], ["  unknown, left alone: notes.txt"]);
-    assert_eq!(files(copied.root.path()), before);
+    assert_eq!(copied.files(), before);
 }
 
 #[test]
 fn deleting_deletes_just_that_and_a_second_run_finds_nothing() {
-    let copied = Copied::new();
-    let before = files(copied.root.path());
-    let output = copied.drystone(&["sweep", "--delete"]);
+    let copied = littered();
+    let before = copied.files();
+    let output = copied.drystone("sweep", JOB, &["--delete"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     assert!(text(&output).contains(": 3 files of 5.9 KB deleted, and 1 empty directory\n"), "{}", text(&output));
-    let gone: Vec<_> = before.into_iter().filter(|path| !path.exists()).collect();
-    let job = copied.job();
+    let gone: Vec<_> = before.into_iter().filter(|below| !copied.at(below).exists()).collect();
     let expected = [format!("chk-9/{UUID}"), format!("chk-9/{OURS}"), format!("shared/{UUID}")];
-    assert_eq!(gone, expected.map(|below| job.join(below)));
-    assert!(!job.join("chk-9").exists());
-    let output = copied.drystone(&["sweep", "--delete"]);
+    assert_eq!(gone, expected.map(|below| format!("{JOB}/{below}")));
+    assert!(!copied.at(&format!("{JOB}/chk-9")).exists());
+    let output = copied.drystone("sweep", JOB, &["--delete"]);
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output).contains(": 0 files of 0 B deleted\n"), "{}", text(&output));
-    assert_eq!(copied.drystone(&["verify", "--deep"]).status.code(), Some(0));
+    assert_eq!(copied.drystone("verify", JOB, &["--deep"]).status.code(), Some(0));
 }
 
 #[test]
 fn json_says_the_same() {
-    let copied = Copied::new();
-    let output = copied.drystone(&["sweep", "--json"]);
+    let copied = littered();
+    let output = copied.drystone("sweep", JOB, &["--json"]);
     let found = parsed(&output);
     assert_eq!((&found["deadFiles"], &found["deadBytes"]), (&json!(3), &json!(6_000)));
     assert_eq!(found["checkpoints"], json!([1, 2, 3]));
@@ -140,34 +91,34 @@ fn json_says_the_same() {
     assert!(file["path"].as_str().unwrap().ends_with(&format!("/chk-9/{OURS}")), "{file}");
     assert_eq!((&file["kind"], &file["bytes"], &file["reason"]), (&json!("file"), &json!(2_000), &json!("noMetadata")));
     assert!(file["ageSeconds"].as_u64().unwrap() >= 3 * 86_400);
-    let deleted = parsed(&copied.drystone(&["sweep", "--json", "--delete"]));
+    let deleted = parsed(&copied.drystone("sweep", JOB, &["--json", "--delete"]));
     assert_eq!(deleted["deleted"]["files"].as_array().unwrap().len(), 3);
     assert_eq!((&deleted["deleted"]["bytes"], &deleted["deleted"]["failed"]), (&json!(6_000), &json!([])));
-    assert_eq!(parsed(&copied.drystone(&["sweep", "--json"]))["deadFiles"], json!(0));
+    assert_eq!(parsed(&copied.drystone("sweep", JOB, &["--json"]))["deadFiles"], json!(0));
 }
 
 #[test]
 fn the_grace_is_a_duration_of_flinks() {
-    let copied = Copied::new();
+    let copied = littered();
     for (grace, dead) in [("2 d", 3), ("4 d", 0), ("PT96H", 0), ("259200 s", 3), ("1", 3)] {
-        let output = copied.drystone(&["sweep", "--json", "--grace", grace]);
+        let output = copied.drystone("sweep", JOB, &["--json", "--grace", grace]);
         assert_eq!(parsed(&output)["deadFiles"], json!(dead), "{grace}");
     }
     copied.age(Duration::from_secs(3_600));
-    assert_eq!(parsed(&copied.drystone(&["sweep", "--json"]))["deadFiles"], json!(0));
-    let output = copied.drystone(&["sweep", "--grace", "a while"]);
+    assert_eq!(parsed(&copied.drystone("sweep", JOB, &["--json"]))["deadFiles"], json!(0));
+    let output = copied.drystone("sweep", JOB, &["--grace", "a while"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output).contains("a while"), "{}", text(&output));
 }
 
 #[test]
 fn what_is_refused_exits_with_2_and_deletes_nothing() {
-    let copied = Copied::new();
-    let before = files(copied.root.path());
+    let copied = littered();
+    let before = copied.files();
     let plain = |path: &Path| {
         Command::new(env!("CARGO_BIN_EXE_drystone")).arg("sweep").arg(path).arg("--delete").output().unwrap()
     };
-    let job = copied.job();
+    let job = copied.at(JOB);
     // Without the rebase every file would seem dead.
     for (output, part) in [
         (plain(&job), "moved or copied"),
@@ -179,37 +130,35 @@ fn what_is_refused_exits_with_2_and_deletes_nothing() {
         assert!(text(&output).contains(part) && output.stdout.is_empty(), "{}", text(&output));
     }
     fs::write(job.join("chk-2/_metadata"), b"damaged").unwrap();
-    let output = copied.drystone(&["sweep", "--delete"]);
+    let output = copied.drystone("sweep", JOB, &["--delete"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output).contains("chk-2/_metadata"), "{}", text(&output));
-    assert_eq!(files(copied.root.path()), before);
+    assert_eq!(copied.files(), before);
 }
 
 #[test]
 fn a_deep_check_says_how_much_could_be_swept_and_what_is_wrong() {
-    let copied = Copied::new();
-    let output = copied.drystone(&["verify", "--deep"]);
+    let copied = littered();
+    let output = copied.drystone("verify", JOB, &["--deep"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     assert!(text(&output).contains(": ok: 3 checkpoints, 75 files of "), "{}", text(&output));
     assert!(text(&output).contains("to be swept: 3 files of 5.9 KB"), "{}", text(&output));
-    let found = parsed(&copied.drystone(&["verify", "--deep", "--json"]));
+    let found = parsed(&copied.drystone("verify", JOB, &["--deep", "--json"]));
     assert_eq!((&found["sound"], &found["files"], &found["unexplainedBytes"]), (&json!(true), &json!(75), &json!(0)));
     assert_eq!((&found["bytesRead"], &found["dead"]), (&found["bytes"], &json!({ "files": 3, "bytes": 6_000 })));
     assert_eq!(found["checkpoints"].as_array().unwrap().len(), 3);
     // What it reads of one checkpoint it says without the rest.
-    let one = copied.job().join("chk-3");
-    let rebase = format!("--rebase=file:/data/flink={}", copied.root.path().display());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_drystone"));
-    let one = command.args(["verify", "--deep", "--json", &rebase]).arg(one).output().unwrap();
+    let one = copied.drystone("verify", &format!("{JOB}/chk-3"), &["--deep", "--json"]);
     assert_eq!((&parsed(&one)["dead"], one.status.code()), (&Value::Null, Some(0)));
 
-    let named = files(&copied.job().join("chk-3")).into_iter().find(|file| !file.ends_with("_metadata")).unwrap();
-    fs::remove_file(&named).unwrap();
-    let output = copied.drystone(&["verify", "--deep"]);
+    let chk = format!("{JOB}/chk-3/");
+    let named = copied.files().into_iter().find(|file| file.starts_with(&chk) && !file.ends_with("_metadata")).unwrap();
+    fs::remove_file(copied.at(&named)).unwrap();
+    let output = copied.drystone("verify", JOB, &["--deep"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains(": bad: 1 of them"), "{}", text(&output));
     assert!(text(&output).contains("what could be swept can't be told"), "{}", text(&output));
-    let found = parsed(&copied.drystone(&["verify", "--deep", "--json"]));
+    let found = parsed(&copied.drystone("verify", JOB, &["--deep", "--json"]));
     let sound: Vec<&Value> = found["checkpoints"].as_array().unwrap().iter().map(|c| &c["sound"]).collect();
     assert_eq!(sound, [&json!(true), &json!(true), &json!(false)]);
     assert!(found["dead"]["refused"].as_str().unwrap().contains("isn't there"));

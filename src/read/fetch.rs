@@ -100,20 +100,11 @@ impl Fetched {
 
 /// Reads all that is `wanted` of `files`, as few reads as the store asks for.
 pub fn fetches(files: Arc<Vec<Location>>, wanted: &[Wanted], limits: &ReadLimits) -> Fetches {
-    fetches_within(files, wanted, limits, &ReadMemory::of(limits))
+    let sources = Sources { files, copies: Copies::default(), trusts: Arc::default() };
+    fetches_from(sources, wanted, limits, &ReadMemory::of(limits))
 }
 
-/// As [`fetches`], within memory that others take from, too, instead of the limits'.
-pub fn fetches_within(
-    files: Arc<Vec<Location>>,
-    wanted: &[Wanted],
-    limits: &ReadLimits,
-    memory: &ReadMemory,
-) -> Fetches {
-    fetches_from(Sources { files, copies: Copies::default(), trusts: Arc::default() }, wanted, limits, memory)
-}
-
-/// As [`fetches_within`], from copies where they are to be trusted.
+/// As [`fetches`], from copies where they are to be trusted, and within memory that others take from, too.
 pub(super) fn fetches_from(sources: Sources, wanted: &[Wanted], limits: &ReadLimits, memory: &ReadMemory) -> Fetches {
     let plan = sources.plan(wanted, limits);
     let memory = memory.clone();

@@ -29,7 +29,7 @@ mod totals;
 
 pub use channel::InFlight;
 pub use checkpoint::{Checkpoint, METADATA_BYTES_MAX};
-pub use fetch::{Fetched, Fetches, ReadMemory, fetches, fetches_within};
+pub use fetch::{Fetched, Fetches, ReadMemory, fetches};
 pub use finished::{Exchange, Input, Vertex};
 pub use moved::suggest_rebase;
 pub use part::{KeyGroupOffsets, StreamPart, Take};
