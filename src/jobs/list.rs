@@ -5,22 +5,19 @@ use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use tokio::sync::Semaphore;
 
 use super::glance::{Figures, Glance, State, glance};
 use super::hint::{HINT_BYTES_MAX, Hint};
 use super::survey::{Place, Survey};
 use super::{Inheritance, Standing, choice, log, owner};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::id::{CheckpointId, FileToken, JobId};
-use crate::read::{ReadLimits, StateFile};
+use crate::read::{ReadLimits, ReadMemory, StateFile};
 use crate::store::{FlinkPath, Location, Stores, names};
 use crate::sync::Mutex;
 
 /// Metadata takes so many times its own length when it is decoded.
 const DECODED_TIMES: u64 = 8;
-/// Bytes of memory that a permit stands for.
-const PERMIT_BYTES: u64 = 1 << 10;
 /// Files elsewhere of which it is remembered whether they are there.
 const REMEMBERED_MAX: usize = 1 << 16;
 
@@ -184,17 +181,15 @@ struct Looks<'a> {
     stores: &'a Stores,
     root: &'a Location,
     survey: &'a Survey,
-    memory: Arc<Semaphore>,
-    permits_max: u64,
+    memory: ReadMemory,
     /// The lengths of files that aren't in the survey.
     asked: Mutex<BTreeMap<FlinkPath, Option<u64>>>,
 }
 
 impl<'a> Looks<'a> {
     fn new(stores: &'a Stores, root: &'a Location, survey: &'a Survey, limits: &ReadLimits) -> Arc<Self> {
-        let permits_max = (limits.memory_bytes_max / PERMIT_BYTES).clamp(1, u64::from(u32::MAX >> 4));
-        let memory = Arc::new(Semaphore::new(permits_max as usize));
-        Arc::new(Self { stores, root, survey, memory, permits_max, asked: Mutex::default() })
+        let memory = ReadMemory::of(limits);
+        Arc::new(Self { stores, root, survey, memory, asked: Mutex::default() })
     }
 
     /// None where it has gone meanwhile.
@@ -215,8 +210,7 @@ impl<'a> Looks<'a> {
             is_disposing: found.is_disposing,
         };
         let Some((bytes, _)) = found.metadata else { return Ok(Some(entry)) };
-        let permits = (bytes.saturating_mul(DECODED_TIMES) / PERMIT_BYTES + 1).min(self.permits_max) as u32;
-        let _room = self.memory.acquire_many(permits).await.map_err(closed)?;
+        let _room = self.memory.clone().take(bytes.saturating_mul(DECODED_TIMES)).await;
         let looks = self.clone();
         let lengths = |files: Vec<StateFile>| async move { looks.lengths(&files).await };
         match glance(self.stores, &directory, number, Some(lengths)).await? {
@@ -259,9 +253,4 @@ impl<'a> Looks<'a> {
         }
         Ok(length)
     }
-}
-
-/// Nobody closes it.
-fn closed(_: tokio::sync::AcquireError) -> Error {
-    Error::new(ErrorKind::Store, "the memory for metadata is closed")
 }

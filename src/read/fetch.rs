@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::local::{Copies, Trust, local_limits};
+use super::memory::ReadMemory;
 use super::plan::{Fetch, Piece, ReadLimits, Wanted, plan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::crc32c;
@@ -51,44 +52,6 @@ pub(super) struct Sources {
     pub(super) trusts: Arc<Vec<Trust>>,
 }
 
-/// Memory for reads, which all share that have a clone: the bytes under way or not yet consumed.
-#[derive(Clone, Debug)]
-pub struct ReadMemory {
-    permits: Arc<Semaphore>,
-    permits_max: u32,
-    /// Others may have it all, and wait for their consumer: one read may go ahead all the same.
-    spare: Option<Arc<Semaphore>>,
-}
-
-impl ReadMemory {
-    /// So much as [`ReadLimits::memory_bytes_max`] says.
-    pub fn of(limits: &ReadLimits) -> Self {
-        let permits_max = u32::try_from(limits.memory_bytes_max / PERMIT_BYTES).unwrap_or(u32::MAX >> 4).max(1);
-        Self { permits: Arc::new(Semaphore::new(permits_max as usize)), permits_max, spare: None }
-    }
-
-    /// The same memory, and one read more at a time.
-    #[must_use]
-    pub fn with_spare(&self) -> Self {
-        Self { spare: Some(Arc::new(Semaphore::new(1))), ..self.clone() }
-    }
-
-    /// A read longer than all of it takes all.
-    async fn take(self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        let permits = bytes.div_ceil(PERMIT_BYTES).min(u64::from(self.permits_max)) as u32;
-        let shared = self.permits.acquire_many_owned(permits);
-        // Neither is ever closed.
-        match self.spare {
-            None => shared.await.ok(),
-            Some(spare) => tokio::select! {
-                biased;
-                permit = shared => permit.ok(),
-                permit = spare.acquire_owned() => permit.ok(),
-            },
-        }
-    }
-}
-
 impl Fetched {
     /// A piece's bytes. Pieces of a read that brought mostly gap are copied, so that a small one doesn't keep a large
     /// buffer alive.
@@ -119,9 +82,6 @@ pub(super) fn fetches_from(sources: Sources, wanted: &[Wanted], limits: &ReadLim
     });
     read.buffered(limits.requests_max.max(1)).boxed()
 }
-
-/// The memory bound's grain: a semaphore counts 32-bit permits.
-const PERMIT_BYTES: u64 = 4096;
 
 impl Sources {
     /// The reads, and whether each is of a copy. What is read here and what there is planned by itself.

@@ -13,6 +13,7 @@ mod fetch;
 mod finished;
 mod lengths;
 mod local;
+mod memory;
 mod moved;
 mod opening;
 mod part;
@@ -29,8 +30,9 @@ mod totals;
 
 pub use channel::InFlight;
 pub use checkpoint::{Checkpoint, METADATA_BYTES_MAX};
-pub use fetch::{Fetched, Fetches, ReadMemory, fetches};
+pub use fetch::{Fetched, Fetches, fetches};
 pub use finished::{Exchange, Input, Vertex};
+pub(crate) use memory::ReadMemory;
 pub use moved::suggest_rebase;
 pub use part::{KeyGroupOffsets, StreamPart, Take};
 pub use plan::{Fetch, Piece, ReadLimits, Wanted, plan};

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
 
-use super::fetch::{Fetched, Fetches, ReadFrom, ReadMemory, Sources, fetches_from};
+use super::fetch::{Fetched, Fetches, ReadFrom, Sources, fetches_from};
 use super::lengths::Lengths;
 use super::local::Copies;
+use super::memory::ReadMemory;
 use super::opening::{Opening, files_of};
 use super::part::StreamPart;
 use super::stream::{check_crc, wrong_length};

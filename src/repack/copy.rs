@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
-use tokio::sync::Semaphore;
 
 use super::pack::check;
 use super::target::Target;
@@ -19,16 +18,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::{Crc32c, crc32c};
 use crate::handle::{FileHandle, JavaString, StreamHandle};
 use crate::id::FileToken;
-use crate::read::{Content, ReadLimits, State};
+use crate::read::{Content, ReadLimits, ReadMemory, State};
 use crate::store::names::{PhysicalFileName, WorkerName};
 use crate::store::{FlinkPath, Location, Upload};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Reads' worth of memory that a file takes while it is copied, at most: one just read, and the parts on their way.
 const BUFFERS: u64 = 6;
-
-/// The memory bound's grain: a semaphore counts 32-bit permits.
-const PERMIT_BYTES: u64 = 4096;
 
 pub(super) async fn copy(
     source: &Source<'_>,
@@ -119,14 +115,11 @@ struct Job {
 async fn run(jobs: Vec<Job>, limits: &ReadLimits, progress: &Progress<'_>) -> Result<Vec<Job>> {
     let (total, mut done) = (jobs.iter().map(|job| job.length).sum(), 0);
     progress(Phase::Writing, done, total);
-    let permits_max = u32::try_from(limits.memory_bytes_max / PERMIT_BYTES).unwrap_or(u32::MAX >> 4).max(1);
-    let memory = Arc::new(Semaphore::new(permits_max as usize));
+    let memory = ReadMemory::of(limits);
     let range_bytes_max = limits.range_bytes_max;
     let admitted = stream::iter(jobs).then(move |job| {
         let (memory, bytes) = (memory.clone(), job.length.min(BUFFERS.saturating_mul(range_bytes_max)));
-        let permits = bytes.div_ceil(PERMIT_BYTES).min(u64::from(permits_max)) as u32;
-        // The semaphore is never closed, so there is always a permit.
-        async move { (memory.acquire_many_owned(permits).await.ok(), job) }
+        async move { (memory.take(bytes).await, job) }
     });
     let has_failed = Arc::new(AtomicBool::new(false));
     let mut copies = admitted
