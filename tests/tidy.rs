@@ -281,3 +281,26 @@ fn nothing_unfinished_or_unpredictable_is_left() {
     }
     report(broken);
 }
+
+/// Relative links of the pages lead to files, and the architecture's page names files that are there.
+#[test]
+fn pages_name_what_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = fs::read_dir(root.join("design")).unwrap().map(|entry| entry.unwrap().path());
+    let mut broken = Vec::new();
+    for page in pages.chain([root.join("README.md")]).filter(|page| page.extension().is_some_and(|e| e == "md")) {
+        let (text, name) = (fs::read_to_string(&page).unwrap(), page.strip_prefix(root).unwrap().display().to_string());
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap_or_default();
+            if !link.contains("://") && !file.is_empty() && !page.parent().unwrap().join(file).exists() {
+                broken.push(format!("{name}: the link to {link} leads nowhere"));
+            }
+        }
+        if name == "design/README.md" {
+            let named = text.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs") && !name.contains('{'));
+            let gone = named.filter(|file| !root.join("src").join(file).exists() && !root.join(file).exists());
+            broken.extend(gone.map(|file| format!("{name}: there is no src/{file}")));
+        }
+    }
+    report(broken);
+}

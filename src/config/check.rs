@@ -208,6 +208,11 @@ impl Settings {
             let text = format!("has no effect without files: set {}", catalogue::CHECKPOINT_DIR.key);
             warn(&catalogue::FILE_MERGING_ENABLED, text);
         }
+        if let StorageKind::Other(name) = &self.storage {
+            let text =
+                format!("{name} is none of ours, and nothing opens it here: allowed are filesystem and jobmanager");
+            warn(&catalogue::STORAGE, text);
+        }
         if !self.unaligned.enabled {
             let text = format!("has no effect without {}", catalogue::UNALIGNED_ENABLED.key);
             if self.unaligned.forced {

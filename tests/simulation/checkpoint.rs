@@ -97,8 +97,12 @@ impl Job {
     /// The tasks have heard of whatever has completed before, also of what nobody waited for.
     pub async fn trigger(&mut self) -> Step<Option<Trigger>> {
         self.sync();
+        let beside = self.coordinator.pending().len();
         match self.coordinator.trigger(self.coordinator.next_checkpoint()) {
-            Ok(trigger) => Ok(Some(trigger)),
+            Ok(trigger) => {
+                self.beside.insert(trigger.checkpoint, beside);
+                Ok(Some(trigger))
+            }
             // Too many are in doubt.
             Err(error) if error.kind() == ErrorKind::Conflict => self.settle().await.map(|()| None),
             Err(error) => Err(format!("a trigger fails: {}", error.one_line()).into()),

@@ -87,6 +87,8 @@ pub struct Job {
     pub database: BTreeMap<ChunkKey, Chunk>,
     pub finished: BTreeSet<u32>,
     pub under_way: BTreeMap<u64, Taken>,
+    /// How many others were under way when each checkpoint was triggered.
+    pub beside: BTreeMap<CheckpointId, usize>,
     /// The newest checkpoint that the tasks have heard of.
     pub confirmed: u64,
     /// Until a checkpoint that was triggered after it completes, copies are held beside what metadata names.
@@ -128,6 +130,7 @@ impl Job {
             database: BTreeMap::new(),
             finished: BTreeSet::new(),
             under_way: BTreeMap::new(),
+            beside: BTreeMap::new(),
             confirmed: 0,
             rewritten_before: None,
             versions: 0,
@@ -359,12 +362,13 @@ impl Job {
         let directory = self.directory();
         let readings = self.model.check(&completed, self.retained_min, &directory, &objects, &mut seen)?;
         let pending = self.coordinator.pending();
-        let most = self.setup.retained * (pending.len() + 1) + pending.len();
+        // Each may build on those that were retained when it was triggered, and on the older ones that completed since.
+        let beside = pending.iter().map(|id| self.beside.get(id).copied().unwrap_or_default());
+        let most = self.setup.retained + beside.map(|older| self.setup.retained + older).sum::<usize>();
         if self.has_completed && completed.len() > most {
             return Err(format!(
-                "I8: {} completed checkpoints are kept, with {} under way",
+                "I8: of {} completed checkpoints at most {most} may be kept, with {pending:?} under way",
                 completed.len(),
-                pending.len()
             ));
         }
         if self.rewritten_before.is_some_and(|number| completed.last().is_some_and(|&latest| latest >= number)) {
