@@ -51,7 +51,7 @@ fn backend(index: u32, parallelism: u32) -> FileBackend {
 }
 
 async fn write(backend: &FileBackend, snapshot: &Snapshot, directory: &Path) -> Result<WrittenFiles> {
-    backend.write(snapshot, directory, kind, Bytes::from_static(b"meta")).await
+    backend.write_changed(snapshot, directory, kind, Bytes::from_static(b"meta")).await
 }
 
 /// A checkpoint of all subtasks, with what `change` makes of their handles.
@@ -124,7 +124,7 @@ async fn an_upload_that_fails_anywhere_is_made_up_for_by_the_next_checkpoint() {
         checkpoint(&job, &backends, &[database.path()], |_| {}).await.unwrap();
         let into = tempfile::tempdir().unwrap();
         let from = task(&job, &storage, 0, 1).await;
-        let restored = restore(&from, into.path(), &RestoreOptions::default()).await.unwrap();
+        let restored = restore(&from, into.path(), &RestoreOptions::default()).await.unwrap().directories;
         assert_eq!(contents(&restored[0].path), contents(database.path()));
         if operations <= cut {
             assert!(written.is_ok() && cut > 0, "cut at {cut}");
@@ -147,7 +147,7 @@ async fn a_restore_that_fails_anywhere_leaves_nothing_behind() {
         store.begin([(cut, Fault::Before)]);
         let restored = restore(&from, into.path(), &RestoreOptions::default()).await;
         if store.operations().len() <= cut {
-            assert_eq!(contents(&restored.unwrap()[0].path), contents(database.path()));
+            assert_eq!(contents(&restored.unwrap().directories[0].path), contents(database.path()));
             assert!(cut > 0);
             return;
         }
@@ -187,7 +187,7 @@ async fn what_a_killed_restore_has_left_is_removed_and_what_is_there_is_not_writ
     fs::create_dir(&left).unwrap();
     fs::write(left.join("MANIFEST"), b"half").unwrap();
     let options = RestoreOptions { sync: true, ..RestoreOptions::default() };
-    let restored = restore(&from, into.path(), &options).await.unwrap();
+    let restored = restore(&from, into.path(), &options).await.unwrap().directories;
     assert_eq!(contents(into.path()).len(), LENGTHS.len());
     assert_eq!(contents(&restored[0].path), contents(database.path()));
     let error = restore(&from, into.path(), &options).await.unwrap_err();
@@ -215,7 +215,7 @@ async fn local_files_are_linked_if_they_are_the_same_and_only_the_shared_ones() 
     let into = tempfile::tempdir().unwrap();
     let missing = local.path().join("nowhere");
     let options = RestoreOptions { local: vec![missing, local.path().to_owned()], sync: false };
-    let restored = restore(&from, into.path(), &options).await.unwrap();
+    let restored = restore(&from, into.path(), &options).await.unwrap().directories;
     assert_eq!(contents(&restored[0].path), expected);
     let counts = restored[0].counts;
     assert_eq!((counts.linked_files, counts.linked_bytes, counts.copied_files), (1, 6_000, 0));
@@ -240,7 +240,7 @@ async fn rescaled_there_is_a_directory_for_each_handle_with_its_key_groups() {
     {
         let into = tempfile::tempdir().unwrap();
         let from = task(&job, &storage, index, parallelism).await;
-        let restored = restore(&from, into.path(), &RestoreOptions::default()).await.unwrap();
+        let restored = restore(&from, into.path(), &RestoreOptions::default()).await.unwrap().directories;
         assert_eq!(restored.iter().map(|r| r.writer).collect::<Vec<_>>(), writers);
         let own = KeyGroupRange::of_subtask(index, parallelism, KEY_GROUPS).unwrap();
         for directory in &restored {
@@ -295,17 +295,17 @@ async fn a_file_that_changes_while_it_is_read_fails_the_snapshot() {
         fs::write(database.path().join(name), [1; 20_001]).unwrap();
         kind(name)
     };
-    let error = backend.write(&snapshot, database.path(), grows, Bytes::new()).await.err().unwrap();
+    let error = backend.write_changed(&snapshot, database.path(), grows, Bytes::new()).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.to_string().contains("MANIFEST"), "{error}");
     let vanishes = |name: &str| {
         fs::remove_file(database.path().join(name)).unwrap();
         kind(name)
     };
-    let error = backend.write(&snapshot, database.path(), vanishes, Bytes::new()).await.err().unwrap();
+    let error = backend.write_changed(&snapshot, database.path(), vanishes, Bytes::new()).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     std::os::unix::fs::symlink("/etc/passwd", database.path().join("link")).unwrap();
-    let error = backend.write(&snapshot, database.path(), kind, Bytes::new()).await.err().unwrap();
+    let error = backend.write_changed(&snapshot, database.path(), kind, Bytes::new()).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("link"), "{error}");
 }

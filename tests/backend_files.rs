@@ -17,7 +17,9 @@ use bytes::Bytes;
 use drystone::backend::files::{FileBackend, FileKind, RestoreOptions, UploadCounts, restore};
 use drystone::handle::KeyedHandle;
 use drystone::id::{CheckpointId, KeyGroupRange};
+use drystone::protocol::{SavepointFormat, Trigger};
 use drystone::storage::Storage;
+use drystone::store::FlinkPath;
 use object_store::memory::InMemory;
 use proptest::prelude::*;
 use support::backend_job::{BackendJob, KEY_GROUPS, OPERATOR, contents, storage};
@@ -55,7 +57,14 @@ enum Step {
     Manifest {
         seed: u8,
     },
-    Snapshot,
+    Snapshot {
+        is_full: bool,
+    },
+    /// Begun, completed and restored; nobody may tell the backend.
+    Savepoint {
+        pack: bool,
+        is_told: bool,
+    },
     /// Of those under way the one at this place, from the oldest; nobody may tell the backend.
     Complete {
         place: u8,
@@ -76,7 +85,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (name.clone(), name.clone()).prop_map(|(from, to)| Step::Rename { from, to }),
         1 => name.prop_map(|name| Step::Touch { name }),
         1 => any::<u8>().prop_map(|seed| Step::Manifest { seed }),
-        5 => Just(Step::Snapshot),
+        5 => prop::bool::weighted(0.2).prop_map(|is_full| Step::Snapshot { is_full }),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(pack, is_told)| Step::Savepoint { pack, is_told }),
         4 => (0..3_u8, prop::bool::weighted(0.8)).prop_map(|(place, is_told)| Step::Complete { place, is_told }),
         1 => (0..3_u8).prop_map(|place| Step::Abort { place }),
         1 => Just(Step::Restart),
@@ -141,7 +151,8 @@ impl Model {
             Step::Rename { from, to } => fs::rename(path(from), path(to)).unwrap_or_default(),
             Step::Touch { name } => fs::read(path(name)).map(drop).unwrap_or_default(),
             Step::Manifest { seed } => fs::write(self.database.path().join("MANIFEST"), bytes(10, seed)).unwrap(),
-            Step::Snapshot => self.snapshot().await,
+            Step::Snapshot { is_full } => self.snapshot(is_full).await,
+            Step::Savepoint { pack, is_told } => self.savepoint(pack, is_told).await,
             Step::Complete { place, is_told } => self.complete(place.into(), is_told).await,
             Step::Abort { place } => {
                 if usize::from(place) < self.pending.len() {
@@ -154,31 +165,51 @@ impl Model {
         }
     }
 
-    async fn snapshot(&mut self) {
+    async fn snapshot(&mut self, is_full: bool) {
         if self.pending.len() >= 3 {
             return;
         }
-        let now: Contents =
-            contents(self.database.path()).into_iter().filter(|(name, _)| kind(name) != FileKind::Skipped).collect();
         let trigger = self.job.trigger();
-        let snapshot = self.job.worker.begin(self.job.spec.subtask(0), &trigger).unwrap();
-        let meta = Bytes::from(format!("meta {}", trigger.checkpoint));
-        let written = self.backend.write(&snapshot, self.database.path(), kind, meta).await.unwrap();
-        self.check(written.counts(), &now);
-        let durable = snapshot.seal().await.unwrap();
-        let handle = self.backend.handle(written, &durable).unwrap();
-        self.job.acknowledge(&trigger, 0, Some(KeyedHandle::Incremental(handle)), &durable);
+        let now = self.take(&trigger, is_full).await;
         self.pending.push((trigger.checkpoint, now));
     }
 
-    /// What the last completed checkpoint has isn't written again, and nothing else is left out.
-    fn check(&mut self, counts: UploadCounts, now: &Contents) {
-        let base = self.base.as_ref().map(|(_, base)| base);
+    /// It changes nothing of what the backend may name again.
+    async fn savepoint(&mut self, pack: bool, is_told: bool) {
+        let trigger = self.job.savepoint("memory://host/savepoints", SavepointFormat::Native, pack);
+        let then = self.take(&trigger, false).await;
+        let completed = self.job.complete(trigger.checkpoint).await;
+        assert_eq!(completed.subsumed, []);
+        if is_told {
+            self.backend.confirmed(trigger.checkpoint);
+        }
+        self.compare(&completed.path, trigger.checkpoint, &then).await;
+    }
+
+    async fn take(&mut self, trigger: &Trigger, is_full: bool) -> Contents {
+        let now: Contents =
+            contents(self.database.path()).into_iter().filter(|(name, _)| kind(name) != FileKind::Skipped).collect();
+        let snapshot = self.job.worker.begin(self.job.spec.subtask(0), trigger).unwrap();
+        let (meta, directory) = (Bytes::from(format!("meta {}", trigger.checkpoint)), self.database.path());
+        let written = match is_full {
+            true => self.backend.write_all(&snapshot, directory, kind, meta).await.unwrap(),
+            false => self.backend.write_changed(&snapshot, directory, kind, meta).await.unwrap(),
+        };
+        let base = self.base.clone().filter(|_| !is_full && snapshot.savepoint().is_none());
+        self.check(written.counts(), &now, base.map(|(_, base)| base));
+        let durable = snapshot.seal().await.unwrap();
+        let handle = self.backend.handle(written, &durable).unwrap();
+        self.job.acknowledge(trigger, 0, Some(KeyedHandle::Incremental(handle)), &durable);
+        now
+    }
+
+    /// What is there isn't written again, and nothing else is left out.
+    fn check(&mut self, counts: UploadCounts, now: &Contents, base: Option<Contents>) {
         let sum = |is_wanted: &dyn Fn(&str, &Vec<u8>) -> bool| {
             let found = now.iter().filter(|(name, bytes)| is_wanted(name, bytes));
             found.fold((0, 0), |(files, sum), (_, bytes)| (files + 1, sum + bytes.len() as u64))
         };
-        let is_known = |name: &str, bytes: &Vec<u8>| base.is_some_and(|base| base.get(name) == Some(bytes));
+        let is_known = |name: &str, bytes: &Vec<u8>| base.as_ref().is_some_and(|base| base.get(name) == Some(bytes));
         let known = sum(&|name, bytes| is_shared(name) && !bytes.is_empty() && is_known(name, bytes));
         let new = sum(&|name, bytes| is_shared(name) && !bytes.is_empty() && !is_known(name, bytes));
         let empty = sum(&|name, bytes| is_shared(name) && bytes.is_empty());
@@ -209,21 +240,21 @@ impl Model {
             self.base.take_if(|(base, _)| *base == older);
         }
         self.pending.retain(|(other, _)| *other > checkpoint);
+        self.compare(&completed.path, checkpoint, &then).await;
         self.latest = Some(then);
-        self.compare().await;
     }
 
     /// The restored directory is the database's as it was.
-    async fn compare(&self) {
+    async fn compare(&self, path: &FlinkPath, checkpoint: CheckpointId, then: &Contents) {
         let into = tempfile::tempdir().unwrap();
-        let (Some(latest), Some(then)) = (self.job.coordinator.latest(), &self.latest) else { return };
-        let task = self.storage.restore(&latest.path).await.unwrap().task(OPERATOR, 0, 1).unwrap();
+        let task = self.storage.restore(path).await.unwrap().task(OPERATOR, 0, 1).unwrap();
         let options = RestoreOptions { local: vec![self.database.path().to_owned()], sync: false };
         for options in [RestoreOptions::default(), options] {
-            let restored = restore(&task, &into.path().join(options.local.len().to_string()), &options).await.unwrap();
+            let restored =
+                restore(&task, &into.path().join(options.local.len().to_string()), &options).await.unwrap().directories;
             assert_eq!(restored.len(), 1);
             assert_eq!(&contents(&restored[0].path), then);
-            assert_eq!(restored[0].meta, format!("meta {}", latest.checkpoint));
+            assert_eq!(restored[0].meta, format!("meta {checkpoint}"));
             assert_eq!((restored[0].key_groups, restored[0].handle.range), (ALL, ALL));
         }
     }
@@ -254,7 +285,7 @@ fn run(steps: Vec<Step>, amplification: &str) -> u64 {
         for step in steps {
             model.step(step).await;
         }
-        model.snapshot().await;
+        model.snapshot(false).await;
         model.complete(0, true).await;
         model.rewritten
     })
@@ -276,7 +307,7 @@ proptest! {
 
 #[test]
 fn what_is_to_be_written_again_is() {
-    let snapshot = || [Step::Snapshot, Step::Complete { place: 0, is_told: true }];
+    let snapshot = || [Step::Snapshot { is_full: false }, Step::Complete { place: 0, is_told: true }];
     let mut steps: Vec<Step> = (0..6).map(|name| Step::Create { name, length: 3_000, seed: name }).collect();
     steps.extend(snapshot());
     // Most of the first file is dead.
@@ -302,12 +333,12 @@ async fn a_file_as_young_as_the_disks_clock_is_read_again_and_an_older_one_is_no
         let mut model = Model::new("0").await;
         let path = model.database.path().join("tables/001");
         forge(&path, &bytes(3_000, 1), modified);
-        model.snapshot().await;
+        model.snapshot(false).await;
         model.complete(0, true).await;
         forge(&path, &bytes(3_000, 2), modified);
         let trigger = model.job.trigger();
         let snapshot = model.job.worker.begin(model.job.spec.subtask(0), &trigger).unwrap();
-        let written = model.backend.write(&snapshot, model.database.path(), kind, Bytes::new()).await.unwrap();
+        let written = model.backend.write_changed(&snapshot, model.database.path(), kind, Bytes::new()).await.unwrap();
         let counts = written.counts();
         assert_eq!((counts.kept_files, counts.new_files), if is_read_again { (0, 1) } else { (1, 0) });
     }

@@ -13,8 +13,10 @@ use bytes::Bytes;
 use drystone::ErrorKind;
 use drystone::backend::keyed::{GroupCounts, KeyGroupBackend, restore};
 use drystone::id::{CheckpointId, KeyGroupRange};
+use drystone::protocol::{SavepointFormat, Trigger};
 use drystone::read::{ReadLimits, Restore, RestoreCounts};
 use drystone::storage::Storage;
+use drystone::store::FlinkPath;
 use object_store::memory::InMemory;
 use proptest::prelude::*;
 use support::backend_job::{BackendJob, KEY_GROUPS, OPERATOR, storage};
@@ -65,9 +67,13 @@ impl Tasks {
     /// Everything is written and acknowledged.
     async fn snapshot(&self, is_full: bool) -> (CheckpointId, GroupCounts) {
         let trigger = self.job.trigger();
+        (trigger.checkpoint, self.take(&trigger, is_full).await)
+    }
+
+    async fn take(&self, trigger: &Trigger, is_full: bool) -> GroupCounts {
         let mut sum = GroupCounts::default();
         for (index, task) in (0..).zip(&self.tasks) {
-            let snapshot = self.job.worker.begin(self.job.spec.subtask(index), &trigger).unwrap();
+            let snapshot = self.job.worker.begin(self.job.spec.subtask(index), trigger).unwrap();
             let encode = |group| task.state.get(&group).cloned().unwrap_or_default();
             let written = match is_full {
                 true => task.backend.write_all(&snapshot, encode).await.unwrap(),
@@ -81,25 +87,29 @@ impl Tasks {
             sum.rewritten_groups += counts.rewritten_groups;
             let durable = snapshot.seal().await.unwrap();
             let handle = task.backend.handle(written, &durable).unwrap();
-            self.job.acknowledge(&trigger, index, handle, &durable);
+            self.job.acknowledge(trigger, index, handle, &durable);
         }
-        (trigger.checkpoint, sum)
+        sum
     }
 
-    async fn complete(&self, checkpoint: CheckpointId) {
+    async fn complete(&self, checkpoint: CheckpointId) -> FlinkPath {
         let completed = self.job.complete(checkpoint).await;
         for task in &self.tasks {
             task.backend.confirmed(checkpoint);
             completed.subsumed.iter().for_each(|&older| task.backend.subsumed(older));
         }
+        completed.path
     }
 
     /// Another run from the latest checkpoint; what each task's restore has cost.
     async fn restart(&self, storage: &Storage, parallelism: u32) -> (Self, Vec<RestoreCounts>) {
-        let path = self.job.coordinator.latest().unwrap().path;
+        self.restart_from(storage, &self.job.coordinator.latest().unwrap().path, parallelism).await
+    }
+
+    async fn restart_from(&self, storage: &Storage, path: &FlinkPath, parallelism: u32) -> (Self, Vec<RestoreCounts>) {
         // Nothing is read over, so that every byte that is read is one that was asked for.
         let limits = ReadLimits { gap_bytes_max: 0, ..ReadLimits::default() };
-        let restoring = Restore::open(storage.stores(), &path, limits).await.unwrap();
+        let restoring = Restore::open(storage.stores(), path, limits).await.unwrap();
         let mut next = Self::start(storage, parallelism).await;
         let mut counts = Vec::new();
         for (index, task) in (0..).zip(&mut next.tasks) {
@@ -217,6 +227,11 @@ enum Step {
         is_full: bool,
         is_completed: bool,
     },
+    /// Completed; then a restart from it, or the job goes on.
+    Savepoint {
+        pack: bool,
+        parallelism: Option<u32>,
+    },
     Restart {
         parallelism: u32,
     },
@@ -228,6 +243,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(group, length, seed)| Step::Change { group, length, seed }),
         3 => (prop::bool::weighted(0.2), prop::bool::weighted(0.7))
             .prop_map(|(is_full, is_completed)| Step::Snapshot { is_full, is_completed }),
+        1 => (any::<bool>(), prop::option::of(1..5_u32))
+            .prop_map(|(pack, parallelism)| Step::Savepoint { pack, parallelism }),
         1 => (1..5_u32).prop_map(|parallelism| Step::Restart { parallelism }),
     ]
 }
@@ -269,6 +286,17 @@ async fn run(steps: Vec<Step>) {
                 } else {
                     tasks.job.abort(checkpoint);
                     tasks.tasks.iter().for_each(|task| task.backend.aborted(checkpoint));
+                }
+            }
+            Step::Savepoint { pack, parallelism } => {
+                let trigger = tasks.job.savepoint("memory://host/savepoints", SavepointFormat::Native, pack);
+                let counts = tasks.take(&trigger, false).await;
+                assert_eq!((counts.new_groups, counts.kept_groups), (now.len() as u64, 0));
+                let path = tasks.complete(trigger.checkpoint).await;
+                if let Some(parallelism) = parallelism {
+                    tasks = tasks.restart_from(&storage, &path, parallelism).await.0;
+                    tasks.check(&now);
+                    changed = all();
                 }
             }
             Step::Restart { parallelism } => {

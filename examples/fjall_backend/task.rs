@@ -84,7 +84,8 @@ impl<D: Database> Task<D> {
         linked: &Path,
     ) -> Result<(Acknowledgement, UploadCounts)> {
         let snapshot = worker.begin(self.subtask, trigger)?;
-        let written: WrittenFiles = self.files.write(&snapshot, linked, D::kind, D::NAME.as_bytes().into()).await?;
+        let written: WrittenFiles =
+            self.files.write_changed(&snapshot, linked, D::kind, D::NAME.as_bytes().into()).await?;
         let counts = written.counts();
         let durable = snapshot.seal().await?;
         let handle = KeyedHandle::Incremental(self.files.handle(written, &durable)?);

@@ -1,15 +1,21 @@
-//! Which checkpoint has what: of the last completed one, and of those under way. Pure.
+//! Which checkpoint has what: of the last completed one, and of those under way. No I/O.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use crate::id::CheckpointId;
+use crate::sync::{Mutex, MutexGuard};
 
 /// More checkpoints under way are forgotten, the oldest first: what they wrote is written again.
 const PENDING_MAX: usize = 64;
 
-/// What checkpoints have.
+/// What checkpoints have. Savepoints aren't in it: nothing of theirs is ever named again.
 pub(super) struct Book<T> {
+    /// Never held across an await, nor while another lock is taken.
+    pages: Mutex<Pages<T>>,
+}
+
+struct Pages<T> {
     /// The newest that is known to have completed. Only of that one it is sure that all is still there.
     base: Option<Base<T>>,
     pending: BTreeMap<CheckpointId, Arc<T>>,
@@ -24,47 +30,55 @@ struct Base<T> {
 
 impl<T> Default for Book<T> {
     fn default() -> Self {
-        Self { base: None, pending: BTreeMap::new() }
+        Self { pages: Mutex::new(Pages { base: None, pending: BTreeMap::new() }) }
     }
 }
 
 impl<T> Book<T> {
     /// What may be named again.
     pub(super) fn base(&self) -> Option<Arc<T>> {
-        self.base.as_ref().map(|base| base.has.clone())
+        self.pages().base.as_ref().map(|base| base.has.clone())
     }
 
     /// Starts over with what a restored checkpoint has.
-    pub(super) fn resume(&mut self, checkpoint: CheckpointId, has: T) {
+    pub(super) fn resume(&self, checkpoint: CheckpointId, has: T) {
         let base = Base { checkpoint, is_resumed: true, has: Arc::new(has) };
-        *self = Self { base: Some(base), pending: BTreeMap::new() };
+        *self.pages() = Pages { base: Some(base), pending: BTreeMap::new() };
     }
 
     /// A checkpoint has this if it completes. A second attempt at its number replaces the first.
-    pub(super) fn wrote(&mut self, checkpoint: CheckpointId, has: T) {
-        self.pending.insert(checkpoint, Arc::new(has));
-        while self.pending.len() > PENDING_MAX {
-            self.pending.pop_first();
+    pub(super) fn wrote(&self, checkpoint: CheckpointId, has: T) {
+        let mut pages = self.pages();
+        pages.pending.insert(checkpoint, Arc::new(has));
+        while pages.pending.len() > PENDING_MAX {
+            pages.pending.pop_first();
         }
     }
 
     /// It is committed. What is older and under way won't be any more.
-    pub(super) fn confirmed(&mut self, checkpoint: CheckpointId) {
-        let Some(has) = self.pending.remove(&checkpoint) else { return };
-        self.pending = self.pending.split_off(&checkpoint);
-        if self.base.as_ref().is_none_or(|base| base.is_resumed || base.checkpoint < checkpoint) {
-            self.base = Some(Base { checkpoint, is_resumed: false, has });
+    pub(super) fn confirmed(&self, checkpoint: CheckpointId) {
+        let mut pages = self.pages();
+        let Some(has) = pages.pending.remove(&checkpoint) else { return };
+        pages.pending = pages.pending.split_off(&checkpoint);
+        if pages.base.as_ref().is_none_or(|base| base.is_resumed || base.checkpoint < checkpoint) {
+            pages.base = Some(Base { checkpoint, is_resumed: false, has });
         }
     }
 
     /// It won't be committed.
-    pub(super) fn aborted(&mut self, checkpoint: CheckpointId) {
-        self.pending.remove(&checkpoint);
+    pub(super) fn aborted(&self, checkpoint: CheckpointId) {
+        self.pages().pending.remove(&checkpoint);
     }
 
     /// It has been replaced by a newer one, of which nothing may have been heard here. So what it has may be gone.
-    pub(super) fn subsumed(&mut self, checkpoint: CheckpointId) {
-        self.pending.remove(&checkpoint);
-        self.base.take_if(|base| base.checkpoint <= checkpoint);
+    pub(super) fn subsumed(&self, checkpoint: CheckpointId) {
+        let mut pages = self.pages();
+        pages.pending.remove(&checkpoint);
+        pages.base.take_if(|base| base.checkpoint <= checkpoint);
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Pages<T>> {
+        // No code between two changes that belong together can panic.
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

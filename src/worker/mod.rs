@@ -331,7 +331,7 @@ impl Worker {
             let superseded = state.follow(epoch);
             let running = state.running.remove(&checkpoint);
             state.ended.record(checkpoint, end, end.attempt(epoch, running.is_some()));
-            let overtakes = end == End::Completed && running.as_ref().is_none_or(|running| !running.is_savepoint);
+            let overtakes = end == End::Completed && running.as_ref().is_none_or(|running| !running.is_savepoint());
             (superseded, running, if overtakes { state.overtaken_by(checkpoint) } else { Vec::new() })
         };
         self.give_up(superseded, epoch);
@@ -342,7 +342,7 @@ impl Worker {
         if let Some(backup) = self.backup() {
             match end {
                 // A savepoint names nothing that others do, and takes no checkpoint's place.
-                End::Completed if running.as_ref().is_none_or(|running| running.is_savepoint) => {}
+                End::Completed if running.as_ref().is_none_or(|running| running.is_savepoint()) => {}
                 End::Completed => backup.complete(epoch, checkpoint),
                 End::Subsumed => backup.subsume(epoch, checkpoint),
                 End::Aborted => backup.abort(epoch, checkpoint),
@@ -407,7 +407,7 @@ impl State {
     /// Those under way that are older than a checkpoint that has completed.
     fn overtaken_by(&mut self, completed: CheckpointId) -> Vec<Arc<Running>> {
         let mut stays = self.running.split_off(&completed);
-        let (savepoints, older) = std::mem::take(&mut self.running).into_iter().partition(|(_, r)| r.is_savepoint);
+        let (savepoints, older) = std::mem::take(&mut self.running).into_iter().partition(|(_, r)| r.is_savepoint());
         stays.extend::<BTreeMap<_, _>>(savepoints);
         self.running = stays;
         let older: BTreeMap<CheckpointId, Arc<Running>> = older;

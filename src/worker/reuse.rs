@@ -34,7 +34,7 @@ pub(super) fn reuse(worker: &Worker, running: &Running, handle: &StreamHandle) -
 }
 
 fn rewrite_reason(worker: &Worker, running: &Running, handle: &StreamHandle) -> Option<RewriteReason> {
-    if running.is_savepoint && !matches!(handle, StreamHandle::Inline(_) | StreamHandle::EmptySegment) {
+    if running.is_savepoint() && !matches!(handle, StreamHandle::Inline(_) | StreamHandle::EmptySegment) {
         return Some(RewriteReason::SelfContained);
     }
     match handle {

@@ -15,7 +15,7 @@ use super::reuse::KnownFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::JavaString;
 use crate::id::{CheckpointId, FileToken, Scope, Subtask};
-use crate::protocol::{Reason, SavepointTarget, SnapshotKind, Trigger};
+use crate::protocol::{Reason, SavepointFormat, SavepointTarget, SnapshotKind, Trigger};
 use crate::store::{FlinkPath, Location};
 use crate::sync::{Mutex, MutexGuard, OnceLock};
 use crate::write::{FileLayout, FileNaming, FilePool, InlineBudget, SealedFile, WriteSettings};
@@ -31,8 +31,8 @@ pub(super) struct Placed<T> {
 pub(super) struct Running {
     pub(super) checkpoint: CheckpointId,
     pub(super) epoch: u64,
-    /// Does it belong to the user? Then it holds all that it names, and neither replaces others nor is replaced.
-    pub(super) is_savepoint: bool,
+    /// Set for one that belongs to the user: it holds all that it names, and neither replaces others nor is replaced.
+    pub(super) savepoint: Option<SavepointFormat>,
     /// What is to be written again; by place, for handles may spell a path as they like.
     pub(super) planned: BTreeMap<FlinkPath, Reason>,
     pub(super) claimed: Vec<FlinkPath>,
@@ -86,7 +86,10 @@ impl Running {
         Ok(Self {
             checkpoint: *checkpoint,
             epoch: *epoch,
-            is_savepoint: matches!(kind, SnapshotKind::Savepoint(_)),
+            savepoint: match kind {
+                SnapshotKind::Checkpoint => None,
+                SnapshotKind::Savepoint(target) => Some(target.format),
+            },
             planned: plan.files.iter().filter_map(by_place).collect(),
             claimed: claimed.collect::<Result<_>>()?,
             channels,
@@ -99,6 +102,10 @@ impl Running {
             group: Mutex::new(group),
             changed: Notify::new(),
         })
+    }
+
+    pub(super) fn is_savepoint(&self) -> bool {
+        self.savepoint.is_some()
     }
 
     pub(super) fn pool(&self, scope: Scope) -> &FilePool {

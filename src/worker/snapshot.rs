@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handle::StreamHandle;
 use crate::id::Subtask;
 use crate::id::{CheckpointId, FileToken, Scope};
-use crate::protocol::{Reuse, SealedSize};
+use crate::protocol::{Reuse, SavepointFormat, SealedSize};
 use crate::write::{Origin, PlacedFiles, SealedFile, SegmentWriter, Written};
 
 /// One subtask's snapshot of one checkpoint, being written.
@@ -48,6 +48,11 @@ impl Snapshot {
         self.running().checkpoint
     }
 
+    /// What the state is to be like, if this is a savepoint: one holds all that it names. `None`: a checkpoint.
+    pub fn savepoint(&self) -> Option<SavepointFormat> {
+        self.running().savepoint
+    }
+
     /// Whose it is.
     pub(super) fn subtask(&self) -> Subtask {
         self.participation.subtask()
@@ -59,7 +64,7 @@ impl Snapshot {
     /// It is to be finished before the snapshot is: else nobody waits for its file. In a savepoint each is exclusive, whatever
     /// `scope` says.
     pub fn segment(&self, scope: Scope, size_hint: Option<u64>) -> SegmentWriter {
-        let scope = if self.running().is_savepoint { Scope::Exclusive } else { scope };
+        let scope = if self.running().is_savepoint() { Scope::Exclusive } else { scope };
         let subtask = Some(self.participation.subtask());
         let origin = Origin { checkpoint: self.checkpoint(), subtask, scope };
         let placed = match scope {

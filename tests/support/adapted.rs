@@ -58,12 +58,12 @@ pub async fn adapt(source: &FlinkPath, to: &Path) -> (FlinkPath, [u32; 2]) {
 }
 
 async fn files_of(task: &TaskRestore, snapshot: Snapshot, into: &Path) -> KeyedHandle {
-    let restored = files::restore(task, into, &RestoreOptions::default()).await.unwrap();
+    let restored = files::restore(task, into, &RestoreOptions::default()).await.unwrap().directories;
     let [directory] = &restored[..] else { unreachable!("one handle at the same parallelism") };
     let shared: BTreeSet<String> = directory.handle.shared.iter().map(|file| file.local_path.to_string()).collect();
     let kind = |name: &str| if shared.contains(name) { FileKind::Shared } else { FileKind::Private };
     let backend = FileBackend::new(&directory.handle.backend_id.to_text(), directory.handle.range).unwrap();
-    let written = backend.write(&snapshot, &directory.path, kind, directory.meta.clone()).await.unwrap();
+    let written = backend.write_changed(&snapshot, &directory.path, kind, directory.meta.clone()).await.unwrap();
     let durable = snapshot.seal().await.unwrap();
     KeyedHandle::Incremental(backend.handle(written, &durable).unwrap())
 }

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use drystone::Result;
 use drystone::config::Config;
-use drystone::coordinator::{Completed, Coordinator};
+use drystone::coordinator::{Completed, Coordinator, SavepointRequest};
 use drystone::handle::{KeyedHandle, SubtaskState};
 use drystone::id::{CheckpointId, JobId, OperatorId};
-use drystone::protocol::{Acknowledgement, OperatorSpec, Trigger};
+use drystone::protocol::{Acknowledgement, OperatorSpec, SavepointAction, SavepointFormat, Trigger};
 use drystone::storage::Storage;
 use drystone::store::FlinkPath;
 use drystone::worker::{Durable, Worker};
@@ -29,6 +29,7 @@ pub struct BackendJob {
 }
 
 /// A storage whose names can be repeated. The settings come on top of a test's usual ones.
+#[allow(dead_code, reason = "not every job is in memory")]
 pub fn storage(store: Arc<dyn ObjectStore>, settings: &[(&str, &str)]) -> Storage {
     let mut all = BTreeMap::from([
         ("execution.checkpointing.dir", "memory://host/checkpoints"),
@@ -58,6 +59,13 @@ impl BackendJob {
         self.coordinator.trigger(self.coordinator.next_checkpoint()).unwrap()
     }
 
+    #[allow(dead_code, reason = "not every job takes one")]
+    pub fn savepoint(&self, directory: &str, format: SavepointFormat, pack: bool) -> Trigger {
+        let directory = FlinkPath::parse(directory).unwrap();
+        let request = SavepointRequest { directory, format, action: SavepointAction::None, pack };
+        self.coordinator.trigger_savepoint(self.coordinator.next_checkpoint(), &request).unwrap()
+    }
+
     pub fn acknowledge(&self, trigger: &Trigger, index: u32, keyed: Option<KeyedHandle>, durable: &Durable) {
         let state = SubtaskState { managed_keyed: keyed, ..SubtaskState::default() };
         let acknowledgement = Acknowledgement {
@@ -77,6 +85,7 @@ impl BackendJob {
         completed
     }
 
+    #[allow(dead_code, reason = "not every job gives one up")]
     pub fn abort(&self, checkpoint: CheckpointId) {
         self.coordinator.abort(checkpoint);
         self.worker.abort(self.coordinator.epoch(), checkpoint);

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 pub use self::options::{FileKind, RestoreOptions, UploadCounts};
-pub use self::restore::{DirectoryCounts, RestoredDirectory, restore};
+pub use self::restore::{DirectoryCounts, RestoredDirectories, RestoredDirectory, restore};
 pub use self::written::WrittenFiles;
 
 use self::disk::{Listing, LocalFile};
@@ -32,7 +32,7 @@ use super::book::Book;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{IncrementalHandle, JavaString, StreamHandle};
 use crate::id::{CheckpointId, KeyGroupRange, Scope};
-use crate::protocol::Reuse;
+use crate::protocol::{Reuse, SavepointFormat};
 use crate::read::TaskRestore;
 use crate::sync::{Mutex, MutexGuard};
 use crate::worker::{Durable, Snapshot};
@@ -44,6 +44,8 @@ use crate::worker::{Durable, Snapshot};
 /// as long as the disk says that it is the same. What the worker wants to have written again
 /// ([`Reuse::Rewrite`]) is written again.
 ///
+/// A savepoint names nothing of checkpoints, and they nothing of it: all of it is written, whatever was there.
+///
 /// ```
 /// use drystone::backend::files::{FileBackend, FileKind};
 /// use drystone::id::KeyGroupRange;
@@ -52,7 +54,7 @@ use crate::worker::{Durable, Snapshot};
 ///
 /// async fn checkpoint(files: &FileBackend, snapshot: Snapshot, directory: &std::path::Path) -> Result<IncrementalHandle> {
 ///     let kind = |name: &str| if name.ends_with(".sst") { FileKind::Shared } else { FileKind::Private };
-///     let written = files.write(&snapshot, directory, kind, b"column families".as_slice().into()).await?;
+///     let written = files.write_changed(&snapshot, directory, kind, b"column families".as_slice().into()).await?;
 ///     let durable = snapshot.seal().await?;
 ///     files.handle(written, &durable)
 /// }
@@ -66,9 +68,8 @@ pub struct FileBackend {
     backend_id: JavaString,
     range: KeyGroupRange,
     uploads_max: usize,
-    /// Never held across an await, nor while `stamps` is.
-    book: Mutex<Book<Files>>,
-    /// As `book`.
+    book: Book<Files>,
+    /// Never held across an await, nor while another lock is taken.
     stamps: Mutex<Stamps>,
 }
 
@@ -91,7 +92,7 @@ impl FileBackend {
     /// `Invalid`: the id is too long for the format.
     pub fn new(backend_id: &str, range: KeyGroupRange) -> Result<Self> {
         let backend_id = written::text(backend_id)?;
-        let (book, stamps) = (Mutex::default(), Mutex::default());
+        let (book, stamps) = (Book::default(), Mutex::default());
         Ok(Self { backend_id, range, uploads_max: 4, book, stamps })
     }
 
@@ -107,30 +108,68 @@ impl FileBackend {
     /// uploaded.
     pub fn resume(&self, task: &TaskRestore) {
         if let Some((checkpoint, files)) = resume::files_of(task) {
-            self.book().resume(checkpoint, files);
+            self.book.resume(checkpoint, files);
         }
     }
 
-    /// Writes the files of a directory that the last completed checkpoint lacks. `kind` says which they are, by their
-    /// names relative to the directory, with `/` between the parts. `meta` is the database's own description, which is
-    /// written each time; stock Flink wants one.
+    /// Writes all files of a directory, and names nothing that an earlier checkpoint has. `kind` says which they are, by
+    /// their names relative to the directory, with `/` between the parts. `meta` is the database's own description, which
+    /// is written each time; stock Flink wants one.
     ///
     /// The directory must not change until this is through; it may go then.
+    ///
+    /// Of a checkpoint, later ones name the files again once it has completed. Of a savepoint nobody does: the checkpoint
+    /// after it goes on from the one before.
     ///
     /// Cancelled or failed, what was written is named by nobody, and nothing is known to be there that wasn't before.
     ///
     /// # Errors
     /// `NotFound`, `Store`: a file can't be read. `Conflict`: a file has changed while it was read; or the checkpoint has
     /// ended. `Invalid`: something is no file and no directory, or its name isn't UTF-8 or too long. Each names the file.
-    pub async fn write(
+    /// `Unsupported`: a canonical savepoint, whose state isn't a database's files.
+    pub async fn write_all(
         &self,
         snapshot: &Snapshot,
         directory: &Path,
         kind: impl Fn(&str) -> FileKind,
         meta: Bytes,
     ) -> Result<WrittenFiles> {
+        self.write(snapshot, directory, kind, meta, &Files::new()).await
+    }
+
+    /// Writes the files that the last completed checkpoint lacks, or that the worker wants written again; in a savepoint,
+    /// all of them. Else as [`write_all`](Self::write_all).
+    ///
+    /// # Errors
+    /// As for [`write_all`](Self::write_all).
+    pub async fn write_changed(
+        &self,
+        snapshot: &Snapshot,
+        directory: &Path,
+        kind: impl Fn(&str) -> FileKind,
+        meta: Bytes,
+    ) -> Result<WrittenFiles> {
+        let base = self.book.base().filter(|_| snapshot.savepoint().is_none()).unwrap_or_default();
+        self.write(snapshot, directory, kind, meta, &base).await
+    }
+
+    async fn write(
+        &self,
+        snapshot: &Snapshot,
+        directory: &Path,
+        kind: impl Fn(&str) -> FileKind,
+        meta: Bytes,
+        base: &Files,
+    ) -> Result<WrittenFiles> {
+        if snapshot.savepoint() == Some(SavepointFormat::Canonical) {
+            let message = format!(
+                "savepoint {} with format=CANONICAL of backend {}: a database's files are of its own form; allowed: NATIVE",
+                snapshot.checkpoint(),
+                self.backend_id
+            );
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
         let listing = disk::list(directory).await?;
-        let base = self.book().base().unwrap_or_default();
         let mut takes = Vec::new();
         for file in &listing.files {
             match kind(&file.name) {
@@ -143,7 +182,7 @@ impl FileBackend {
         let mut writer = snapshot.segment(Scope::Exclusive, None);
         writer.write(meta).await?;
         self.stamps().retain(&listing);
-        Ok(WrittenFiles::new(snapshot.checkpoint(), taken, writer.finish().await?))
+        Ok(WrittenFiles::new(snapshot, taken, writer.finish().await?))
     }
 
     /// What the checkpoint's metadata is to say, once all is durable. From here on the checkpoint is under way: say how it
@@ -167,18 +206,18 @@ impl FileBackend {
     /// The checkpoint is committed: what it has may be named again. Of several ends the first counts; idempotent, and
     /// legal in any order, as are [`aborted`](Self::aborted) and [`subsumed`](Self::subsumed).
     pub fn confirmed(&self, checkpoint: CheckpointId) {
-        self.book().confirmed(checkpoint);
+        self.book.confirmed(checkpoint);
     }
 
     /// The checkpoint won't be committed: what it has is written again.
     pub fn aborted(&self, checkpoint: CheckpointId) {
-        self.book().aborted(checkpoint);
+        self.book.aborted(checkpoint);
     }
 
     /// The checkpoint was committed, and a newer one has taken its place. If nothing was heard of that one, nothing is
     /// known to be there.
     pub fn subsumed(&self, checkpoint: CheckpointId) {
-        self.book().subsumed(checkpoint);
+        self.book.subsumed(checkpoint);
     }
 
     fn handle_by(
@@ -186,9 +225,11 @@ impl FileBackend {
         written: WrittenFiles,
         of: impl Fn(&crate::write::Written) -> Result<Option<StreamHandle>>,
     ) -> Result<IncrementalHandle> {
-        let (checkpoint, id) = (written.checkpoint, self.backend_id.clone());
-        let (handle, files) = written.into_handle(id, self.range, of)?;
-        self.book().wrote(checkpoint, files);
+        let (checkpoint, is_savepoint) = (written.checkpoint, written.is_savepoint);
+        let (handle, files) = written.into_handle(self.backend_id.clone(), self.range, of)?;
+        if !is_savepoint {
+            self.book.wrote(checkpoint, files);
+        }
         Ok(handle)
     }
 
@@ -229,12 +270,8 @@ impl FileBackend {
         }
     }
 
-    fn book(&self) -> MutexGuard<'_, Book<Files>> {
-        // No code between two changes that belong together can panic.
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn stamps(&self) -> MutexGuard<'_, Stamps> {
+        // No code between two changes that belong together can panic.
         self.stamps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -31,7 +31,7 @@ pub struct UploadCounts {
     pub kept_files: u64,
     /// Their bytes.
     pub kept_bytes: u64,
-    /// Shared files that were written because no completed checkpoint has them.
+    /// Shared files that were written because no completed checkpoint has them, or because all files are.
     pub new_files: u64,
     /// Their bytes.
     pub new_bytes: u64,

@@ -16,10 +16,20 @@ use super::resume::crc32c_of;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{IncrementalHandle, LocalPathHandle, StreamHandle};
 use crate::id::KeyGroupRange;
-use crate::read::{KeyedRestore, KeyedState, RestoredPiece, StreamNumber, TaskRestore};
+use crate::read::{KeyedRestore, KeyedState, RestoreCounts, RestoredPiece, StreamNumber, TaskRestore};
 
 /// Local files that are looked at at once.
 const LOOKS_MAX: usize = 4;
+
+/// What [`restore`] has made.
+#[derive(Clone, Debug)]
+pub struct RestoredDirectories {
+    /// The directories, in the order of the subtasks that wrote them.
+    pub directories: Vec<RestoredDirectory>,
+    /// What was read for all of them together, and how much of that came from the worker's copies on local disks. What was
+    /// linked isn't in it.
+    pub counts: RestoreCounts,
+}
 
 /// A directory with all files of one handle.
 #[derive(Clone, Debug)]
@@ -33,7 +43,7 @@ pub struct RestoredDirectory {
     pub key_groups: KeyGroupRange,
     /// The subtask that wrote it.
     pub writer: u32,
-    /// The database's own description, as it was given to [`FileBackend::write`](super::FileBackend::write).
+    /// The database's own description, as it was given to [`FileBackend::write`](super::FileBackend::write_all).
     pub meta: Bytes,
     /// Where the files came from.
     pub counts: DirectoryCounts,
@@ -50,7 +60,7 @@ pub struct DirectoryCounts {
     pub copied_files: u64,
     /// Their bytes.
     pub copied_bytes: u64,
-    /// Files that were read from the checkpoint.
+    /// Files that were read from the checkpoint: from the store, or from copies of its files on local disks.
     pub read_files: u64,
     /// Their bytes.
     pub read_bytes: u64,
@@ -91,8 +101,8 @@ enum Found {
 /// Makes a directory below `into` for each handle that holds any of the task's key groups: one where the parallelism is
 /// that of the checkpoint, as many as it takes where it isn't. They appear under their names when all of them are whole.
 ///
-/// The files are read side by side within the memory that the [`TaskRestore`] allows, and every one that has a checksum is
-/// checked. A shared file that a local directory has is linked instead, if its length and checksum are right: both
+/// The files are read side by side within the memory that the [`TaskRestore`] allows, from copies on local disks first where
+/// it has any, and every one that has a checksum is checked. A shared file that a local directory has is linked instead, if its length and checksum are right: both
 /// names are then one file, which nobody may change.
 ///
 /// Cancelled or failed, it removes what it has made; what a killed process has left is removed by the next call with the
@@ -102,7 +112,7 @@ enum Found {
 /// As for [`TaskRestore::read`]. `Conflict`: a directory is there already. `Damaged`: a file's name leads out of the
 /// directory, is there twice, or has no bytes. `Unsupported`: the task has keyed state of another kind. `Store`: the local
 /// disk failed. Each names the handle and the file.
-pub async fn restore(task: &TaskRestore, into: &Path, options: &RestoreOptions) -> Result<Vec<RestoredDirectory>> {
+pub async fn restore(task: &TaskRestore, into: &Path, options: &RestoreOptions) -> Result<RestoredDirectories> {
     let (mut making, states) = handles(task)?;
     let names: Vec<String> = making.iter().enumerate().map(|(n, of)| format!("{n}-of-subtask-{}", of.writer)).collect();
     let root = into.to_owned();
@@ -139,10 +149,11 @@ pub async fn restore(task: &TaskRestore, into: &Path, options: &RestoreOptions) 
             }
         }
     }
-    download(task, targets, &mut making).await?;
+    let counts = download(task, targets, &mut making).await?;
     let sync = options.sync;
     let paths = blocking(move || places.finish(sync)).await?;
-    Ok(making.into_iter().zip(paths).map(|(made, path)| made.at(path)).collect())
+    let directories = making.into_iter().zip(paths).map(|(made, path)| made.at(path)).collect();
+    Ok(RestoredDirectories { directories, counts })
 }
 
 /// The handles of the task, and what is to be read of each.
@@ -246,7 +257,7 @@ async fn download(
     task: &TaskRestore,
     mut targets: BTreeMap<StreamNumber, Target>,
     making: &mut [Making],
-) -> Result<()> {
+) -> Result<RestoreCounts> {
     let streams: Vec<StreamNumber> = targets.keys().copied().collect();
     let mut read = task.read_streams(&streams).await?;
     while let Some(piece) = read.next().await {
@@ -257,7 +268,7 @@ async fn download(
             None => {}
         }
     }
-    Ok(())
+    Ok(read.counts())
 }
 
 /// Adds a piece to a file, and closes it after the last.

@@ -6,12 +6,15 @@ use super::{Files, Known};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{IncrementalHandle, InlineHandle, JavaString, LocalPathHandle, StreamHandle};
 use crate::id::{CheckpointId, KeyGroupRange};
+use crate::worker::Snapshot;
 use crate::write::Written;
 
 /// The files of a snapshot: written, and not yet durable.
 #[must_use]
 pub struct WrittenFiles {
     pub(super) checkpoint: CheckpointId,
+    /// Nobody names its files again.
+    pub(super) is_savepoint: bool,
     /// In the order of their names.
     files: Vec<Taken>,
     meta: Written,
@@ -35,7 +38,7 @@ pub(super) enum Piece {
 }
 
 impl WrittenFiles {
-    pub(super) fn new(checkpoint: CheckpointId, files: Vec<Taken>, meta: Written) -> Self {
+    pub(super) fn new(snapshot: &Snapshot, files: Vec<Taken>, meta: Written) -> Self {
         let mut counts = UploadCounts::default();
         for Taken { is_shared, piece, is_asked_for, .. } in &files {
             let (count, sum, bytes) = match piece {
@@ -49,7 +52,8 @@ impl WrittenFiles {
             *count += 1;
             *sum += bytes;
         }
-        Self { checkpoint, files, meta, counts }
+        let (checkpoint, is_savepoint) = (snapshot.checkpoint(), snapshot.savepoint().is_some());
+        Self { checkpoint, is_savepoint, files, meta, counts }
     }
 
     /// What was written, and what wasn't.

@@ -59,8 +59,7 @@ pub struct KeyGroupBackend {
     head: Bytes,
     /// Never held across an await, nor while another lock is taken.
     changes: Mutex<Changes>,
-    /// As `changes`.
-    book: Mutex<Book<Groups>>,
+    book: Book<Groups>,
 }
 
 /// When each key group last changed.
@@ -94,7 +93,7 @@ impl KeyGroupBackend {
             let message = format!("state {name}: a head of 0 bytes; at least one byte comes before the key groups");
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        let (changes, book) = (Mutex::default(), Mutex::default());
+        let (changes, book) = (Mutex::default(), Book::default());
         Ok(Self { name: name.to_owned(), range, head, changes, book })
     }
 
@@ -107,7 +106,7 @@ impl KeyGroupBackend {
     /// as it doesn't change, whoever wrote it, as far as the job owns it. To be called before the first change.
     pub fn resume(&self, task: &TaskRestore) {
         if let Some((checkpoint, groups)) = restore::groups_of(task, self.range) {
-            self.book().resume(checkpoint, groups);
+            self.book.resume(checkpoint, groups);
         }
     }
 
@@ -123,7 +122,10 @@ impl KeyGroupBackend {
 
     /// Writes all key groups, as one stream of this checkpoint alone. `encode` gives a group's bytes, none where it has no
     /// state; it is asked for one group after the other while the earlier ones are written, so the state that it looks at
-    /// must stay as it is until this is through.
+    /// must stay as it is until this is through. In a canonical savepoint the stream, its head included, is to be what
+    /// every state backend reads.
+    ///
+    /// A checkpoint after this one writes all groups, too. After a savepoint it goes on from the checkpoint before.
     ///
     /// Cancelled or failed, what was written is named by nobody.
     ///
@@ -147,11 +149,11 @@ impl KeyGroupBackend {
             writer.write(bytes).await?;
         }
         let written = writer.finish().await?;
-        Ok(WrittenGroups { checkpoint: snapshot.checkpoint(), content: Content::All { offsets, written }, counts })
+        Ok(WrittenGroups::new(snapshot, Content::All { offsets, written }, counts))
     }
 
     /// Writes the key groups that have changed since the last completed checkpoint, or that it doesn't have as segments of
-    /// their own, or that the worker wants written again. Else as [`write_all`](Self::write_all); a
+    /// their own, or that the worker wants written again; in a savepoint, [all of them](Self::write_all), as one stream. A
     /// group that changes after this has begun counts as changed for the next snapshot.
     ///
     /// # Errors
@@ -161,8 +163,11 @@ impl KeyGroupBackend {
         snapshot: &Snapshot,
         mut encode: impl FnMut(u32) -> Bytes,
     ) -> Result<WrittenGroups> {
+        if snapshot.savepoint().is_some() {
+            return self.write_all(snapshot, encode).await;
+        }
         let changes = self.changes().groups.clone();
-        let base = self.book().base().unwrap_or_default();
+        let base = self.book.base().unwrap_or_default();
         let (mut groups, mut counts) = (Vec::new(), GroupCounts::default());
         for group in self.groups() {
             let change = changes.get(&group).copied().unwrap_or_default();
@@ -174,7 +179,7 @@ impl KeyGroupBackend {
             counts.add(&piece, self.head.len() as u64, known.is_some());
             groups.push((group, piece));
         }
-        Ok(WrittenGroups { checkpoint: snapshot.checkpoint(), content: Content::Each(groups), counts })
+        Ok(WrittenGroups::new(snapshot, Content::Each(groups), counts))
     }
 
     /// What the checkpoint's metadata is to say, once all is durable; `None` where there is no state at all. From here on
@@ -198,18 +203,18 @@ impl KeyGroupBackend {
     /// The checkpoint is committed: what it has may be named again. Of several ends the first counts; idempotent, and
     /// legal in any order, as are [`aborted`](Self::aborted) and [`subsumed`](Self::subsumed).
     pub fn confirmed(&self, checkpoint: CheckpointId) {
-        self.book().confirmed(checkpoint);
+        self.book.confirmed(checkpoint);
     }
 
     /// The checkpoint won't be committed: what it has is written again.
     pub fn aborted(&self, checkpoint: CheckpointId) {
-        self.book().aborted(checkpoint);
+        self.book.aborted(checkpoint);
     }
 
     /// The checkpoint was committed, and a newer one has taken its place. If nothing was heard of that one, nothing is
     /// known to be there.
     pub fn subsumed(&self, checkpoint: CheckpointId) {
-        self.book().subsumed(checkpoint);
+        self.book.subsumed(checkpoint);
     }
 
     fn handle_by(
@@ -217,9 +222,11 @@ impl KeyGroupBackend {
         written: WrittenGroups,
         of: impl Fn(&Written) -> Result<Option<StreamHandle>>,
     ) -> Result<Option<KeyedHandle>> {
-        let checkpoint = written.checkpoint;
+        let (checkpoint, savepoint) = (written.checkpoint, written.savepoint);
         let (handle, groups) = written.into_handle(&self.name, self.range, self.head.len(), of)?;
-        self.book().wrote(checkpoint, groups);
+        if savepoint.is_none() {
+            self.book.wrote(checkpoint, groups);
+        }
         Ok(handle)
     }
 
@@ -241,10 +248,6 @@ impl KeyGroupBackend {
     fn changes(&self) -> MutexGuard<'_, Changes> {
         // No code between two changes that belong together can panic.
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn book(&self) -> MutexGuard<'_, Book<Groups>> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

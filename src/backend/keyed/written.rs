@@ -4,14 +4,18 @@ use super::{Groups, Known};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{ChangelogHandle, JavaString, KeyGroupsForm, KeyGroupsHandle, KeyedHandle, StreamHandle};
 use crate::id::{CheckpointId, KeyGroupRange};
+use crate::protocol::SavepointFormat;
+use crate::worker::Snapshot;
 use crate::write::Written;
 
 /// The key groups of a snapshot: written, and not yet durable.
 #[must_use]
 pub struct WrittenGroups {
     pub(super) checkpoint: CheckpointId,
-    pub(super) content: Content,
-    pub(super) counts: GroupCounts,
+    /// Nobody names its groups again.
+    pub(super) savepoint: Option<SavepointFormat>,
+    content: Content,
+    counts: GroupCounts,
 }
 
 /// What a snapshot came to. Groups without state count nowhere.
@@ -64,6 +68,10 @@ impl GroupCounts {
 }
 
 impl WrittenGroups {
+    pub(super) fn new(snapshot: &Snapshot, content: Content, counts: GroupCounts) -> Self {
+        Self { checkpoint: snapshot.checkpoint(), savepoint: snapshot.savepoint(), content, counts }
+    }
+
     /// What was written, and what wasn't.
     pub fn counts(&self) -> GroupCounts {
         self.counts
@@ -80,7 +88,10 @@ impl WrittenGroups {
         let (checkpoint, mut groups) = (self.checkpoint, Groups::new());
         let pieces = match self.content {
             Content::All { offsets, written } => {
-                let form = KeyGroupsForm::WithId(text(&format!("{name}-{}-{checkpoint}", range.start))?);
+                let form = match self.savepoint {
+                    Some(SavepointFormat::Canonical) => KeyGroupsForm::Savepoint,
+                    _ => KeyGroupsForm::WithId(text(&format!("{name}-{}-{checkpoint}", range.start))?),
+                };
                 let handle = |delegate| KeyedHandle::KeyGroups(KeyGroupsHandle { form, range, offsets, delegate });
                 return Ok((of(&written)?.map(handle), groups));
             }
