@@ -52,6 +52,7 @@ const MODULES: &[(&str, &[&str], bool)] = &[
     (
         "blocking",
         &[
+            "backend",
             "backup",
             "config",
             "coordinator",

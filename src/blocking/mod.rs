@@ -1,7 +1,8 @@
 //! The same for callers without a runtime: every name as in the asynchronous interface, every call waits.
 //!
 //! One runtime of a few threads is behind it, made by the first call that needs one. Not to be called from within a
-//! runtime: such a call returns `Invalid` rather than block a thread that others wait for.
+//! runtime: such a call returns `Invalid` rather than block a thread that others wait for. The adapters for state backends
+//! are in [`backend`].
 //!
 //! ```
 //! use drystone::blocking::Storage;
@@ -34,6 +35,7 @@
 //! # Ok::<(), drystone::Error>(())
 //! ```
 
+pub mod backend;
 mod coordinator;
 mod restore;
 mod worker;

@@ -50,7 +50,7 @@ impl Deref for Restore {
 #[derive(Clone)]
 pub struct TaskRestore {
     inner: read::TaskRestore,
-    waiter: Waiter,
+    pub(super) waiter: Waiter,
 }
 
 impl TaskRestore {

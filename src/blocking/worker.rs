@@ -7,7 +7,7 @@ use crate::backup::{self, BackupUsage};
 use crate::error::Result;
 use crate::handle::{ChannelInfo, StreamHandle};
 use crate::id::{CheckpointId, Scope, Subtask};
-use crate::protocol::{Reuse, Trigger};
+use crate::protocol::{Reuse, SavepointFormat, Trigger};
 use crate::worker::{self, Durable, WorkerUsage, WrittenChannels};
 use crate::write::{self, Written};
 
@@ -121,6 +121,14 @@ impl Snapshot {
         Ok(self.inner.get()?.checkpoint())
     }
 
+    /// As [`worker::Snapshot::savepoint`].
+    ///
+    /// # Errors
+    /// None; the same as elsewhere in this interface.
+    pub fn savepoint(&self) -> Result<Option<SavepointFormat>> {
+        Ok(self.inner.get()?.savepoint())
+    }
+
     /// As [`worker::Snapshot::segment`].
     pub fn segment(&self, scope: Scope, size_hint: Option<u64>) -> SegmentWriter {
         let writer = self.inner.get().map(|snapshot| snapshot.segment(scope, size_hint)).ok();
@@ -157,6 +165,11 @@ impl Snapshot {
         let (snapshot, waiter) = (self.inner.take()?, self.inner.waiter.clone());
         let inner = waiter.enter(|| snapshot.finish());
         Ok(Ticket { inner, waiter })
+    }
+
+    /// The snapshot, and what waits for its writers.
+    pub(super) fn parts(&self) -> Result<(&worker::Snapshot, &Waiter)> {
+        Ok((self.inner.get()?, &self.inner.waiter))
     }
 
     /// As [`worker::Snapshot::seal`].
