@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use drystone::backend::files::{DirectoryCounts, UploadCounts};
+use drystone::backend::files::UploadCounts;
 use drystone::config::Config;
 use drystone::coordinator::Coordinator;
 use drystone::id::{JobId, OperatorId};
@@ -16,11 +16,17 @@ use drystone::{Error, ErrorKind, Result};
 use futures::future::try_join_all;
 
 use crate::database::{Database, failed};
-use crate::task::Task;
+use crate::task::{Origins, Task};
 use crate::workload::{KEY_GROUPS, Plain, after, changes, is_in};
 
 const JOB: JobId = JobId([7; 16]);
 const OPERATOR: OperatorId = OperatorId([1; 16]);
+
+/// Below the job's directory: where tasks have their databases, and link the snapshots of these.
+pub const LINKS: &str = "local";
+
+/// Where the worker keeps copies of its files; of a real job, different disks.
+pub const COPIES: [&str; 2] = ["backup-1", "backup-2"];
 
 /// Every so many rounds the whole database is compacted, beside what the database does by itself.
 const COMPACTED_EVERY: u64 = 9;
@@ -43,16 +49,17 @@ pub async fn run<D: Database>(directory: &Path, rounds: u64, number: u64) -> Res
         Some(latest) => Some(storage.restore(&latest.path).await?),
         None => None,
     };
-    let local = directory.join("local");
+    let local = directory.join(LINKS);
     let earlier = snapshots(&local)?;
-    let (mut tasks, mut had) = (Vec::new(), DirectoryCounts::default());
+    let (mut tasks, mut had) = (Vec::new(), Origins::default());
     for subtask in spec.subtasks() {
         let from =
             restore.as_ref().map(|restore| restore.task(OPERATOR, subtask.index, subtask.parallelism)).transpose()?;
         let place = local.join(format!("run-{number}")).join(subtask.index.to_string());
-        let (task, counts) = Task::<D>::start(subtask, &place, from.as_ref(), earlier.clone()).await?;
-        had.linked_bytes += counts.linked_bytes;
-        had.read_bytes += counts.read_bytes;
+        let (task, origins) = Task::<D>::start(subtask, &place, from.as_ref(), earlier.clone()).await?;
+        had.linked += origins.linked;
+        had.copies += origins.copies;
+        had.store += origins.store;
         tasks.push(Arc::new(task));
     }
     let run = Run { worker: storage.worker(JOB, "worker-1")?, coordinator, tasks };
@@ -63,7 +70,8 @@ pub async fn run<D: Database>(directory: &Path, rounds: u64, number: u64) -> Res
         Some(_) => run.rounds_of(&found, rounds)?,
         None => 0,
     };
-    say(format_args!("resumed round={first} linked={} read={}", had.linked_bytes, had.read_bytes))?;
+    let Origins { linked, copies, store } = had;
+    say(format_args!("resumed round={first} linked={linked} copies={copies} store={store}"))?;
     run.work(first, rounds).await
 }
 
@@ -179,10 +187,13 @@ impl<D: Database> Run<D> {
 /// The settings are Flink's.
 fn open(directory: &Path) -> Result<Storage> {
     let checkpoints = directory.join("checkpoints").display().to_string();
+    let copies = COPIES.map(|copies| directory.join(copies).display().to_string()).join(",");
     Storage::open(&Config::from_map([
         ("execution.checkpointing.dir", checkpoints.as_str()),
         ("execution.checkpointing.externalized-checkpoint-retention", "RETAIN_ON_CANCELLATION"),
         ("execution.checkpointing.file-merging.max-space-amplification", "1.3"),
+        ("execution.checkpointing.local-backup.enabled", "true"),
+        ("execution.checkpointing.local-backup.dirs", copies.as_str()),
         ("drystone.space.floor", "1mb"),
         ("drystone.seal.linger", "20 ms"),
     ]))

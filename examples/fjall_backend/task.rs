@@ -4,9 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use drystone::backend::files::{
-    DirectoryCounts, FileBackend, RestoreOptions, RestoredDirectory, UploadCounts, WrittenFiles, restore,
-};
+use drystone::backend::files::{FileBackend, RestoreOptions, RestoredDirectory, UploadCounts, WrittenFiles, restore};
 use drystone::handle::{KeyedHandle, SubtaskState};
 use drystone::id::{KeyGroupRange, Subtask};
 use drystone::protocol::{Acknowledgement, Trigger};
@@ -16,6 +14,17 @@ use drystone::{Error, ErrorKind, Result};
 
 use crate::database::{Database, failed};
 use crate::workload::{Change, KEY_GROUPS, is_in};
+
+/// Where restored bytes came from.
+#[derive(Default)]
+pub struct Origins {
+    /// Linked from earlier runs' snapshots.
+    pub linked: u64,
+    /// Read from the worker's copies.
+    pub copies: u64,
+    /// Read from the store.
+    pub store: u64,
+}
 
 pub struct Task<D> {
     pub range: KeyGroupRange,
@@ -33,29 +42,28 @@ impl<D: Database> Task<D> {
         directory: &Path,
         from: Option<&TaskRestore>,
         local: Vec<PathBuf>,
-    ) -> Result<(Self, DirectoryCounts)> {
+    ) -> Result<(Self, Origins)> {
         let range = KeyGroupRange::of_subtask(subtask.index, subtask.parallelism, KEY_GROUPS)
             .ok_or_else(|| Error::new(ErrorKind::Invalid, format!("no subtask {}", subtask.index)))?;
         // To Flink, a UUID.
         let files = FileBackend::new(&format!("00000000-0000-4000-8000-{:012x}", subtask.index), range)?;
-        let mut counts = DirectoryCounts::default();
+        let mut origins = Origins::default();
         let mut directories = Vec::new();
         if let Some(from) = from {
-            directories = restore(from, &directory.join("restored"), &RestoreOptions { local, sync: false }).await?;
+            let options = RestoreOptions { local, sync: false };
+            let restored = restore(from, &directory.join("restored"), &options).await?;
             files.resume(from);
-        }
-        for restored in &directories {
-            counts.linked_files += restored.counts.linked_files;
-            counts.linked_bytes += restored.counts.linked_bytes;
-            counts.read_files += restored.counts.read_files;
-            counts.read_bytes += restored.counts.read_bytes;
+            origins.linked = restored.directories.iter().map(|directory| directory.counts.linked_bytes).sum();
+            origins.copies = restored.counts.backup_bytes;
+            origins.store = restored.counts.read_bytes - restored.counts.backup_bytes;
+            directories = restored.directories;
         }
         let snapshots = directory.join("snapshots");
         fs::create_dir_all(&snapshots).map_err(|e| failed(snapshots.display(), e))?;
         let live = directory.join("live");
         let database = tokio::task::spawn_blocking(move || adopt::<D>(range, &live, directories)).await;
         let database = Arc::new(database.map_err(|e| failed("a task of the example", e))??);
-        Ok((Self { range, database, subtask, files, snapshots }, counts))
+        Ok((Self { range, database, subtask, files, snapshots }, origins))
     }
 
     /// The changes of its own keys.
@@ -100,7 +108,7 @@ impl<D: Database> Task<D> {
         Ok((acknowledgement, counts))
     }
 
-    /// The checkpoint is committed: the links of the one before can go. These stay, as a backup on the local disk.
+    /// The checkpoint is committed: the links of the one before can go. These stay, for the next run.
     pub fn completed(&self, trigger: &Trigger) -> Result<()> {
         self.files.confirmed(trigger.checkpoint);
         for entry in fs::read_dir(&self.snapshots).map_err(|e| failed(self.snapshots.display(), e))? {

@@ -1,23 +1,33 @@
 //! Starts the job in a process of its own, kills it now and then, and adds up what it says.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use drystone::{Error, ErrorKind, Result};
-use rand::RngExt;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::database::{Database, failed};
+use crate::loss::Loss;
 use crate::run::run;
 
-/// How long the job runs, and how often it is killed.
+/// How long the job runs, and how often it is killed. When, and what goes with it, comes of the seed.
 struct Plan {
     checkpoints: u64,
     kills: u64,
+    seed: u64,
+}
+
+/// When a run is killed.
+struct Kill {
+    /// It has completed this round.
+    after: u64,
+    /// So long afterwards.
+    moment: Duration,
 }
 
 /// What all runs have said, by the words of their lines.
@@ -51,13 +61,14 @@ pub async fn start<D: Database>() -> ExitCode {
 }
 
 async fn watch_for(arguments: &[&str]) -> Result<()> {
-    let mut plan = Plan { checkpoints: 12, kills: 3 };
+    let mut plan = Plan { checkpoints: 12, kills: 3, seed: 1 };
     for pair in arguments.chunks(2) {
         match pair {
             ["--checkpoints", count] => plan.checkpoints = parsed(count)?,
             ["--kills", count] => plan.kills = parsed(count)?,
+            ["--seed", number] => plan.seed = parsed(number)?,
             other => {
-                let message = format!("{other:?}: allowed are --checkpoints COUNT and --kills COUNT");
+                let message = format!("{other:?}: allowed are --checkpoints COUNT, --kills COUNT and --seed NUMBER");
                 return Err(Error::new(ErrorKind::Invalid, message));
             }
         }
@@ -67,24 +78,31 @@ async fn watch_for(arguments: &[&str]) -> Result<()> {
 }
 
 fn parsed(text: &str) -> Result<u64> {
-    text.parse().map_err(|_| Error::new(ErrorKind::Invalid, format!("{text:?} is no count")))
+    text.parse().map_err(|_| Error::new(ErrorKind::Invalid, format!("{text:?} is no number")))
 }
 
 /// Runs the job to its end.
 async fn watch(directory: &Path, plan: &Plan) -> Result<()> {
     let mut figures = Figures::default();
-    let mut completed = 0;
+    let mut random = SmallRng::seed_from_u64(plan.seed);
+    let (mut completed, mut losses, mut loss) = (0, Vec::new(), Loss::Nothing);
     // The last run finds nothing to do but to compare.
     for number in 0..=plan.kills + 1 {
         // Somewhere in the checkpoint after these; the last two runs are let be.
-        let kill_after = (number < plan.kills).then(|| plan.checkpoints * (number + 1) / (plan.kills + 1));
+        let kill = (number < plan.kills).then(|| Kill {
+            after: plan.checkpoints * (number + 1) / (plan.kills + 1),
+            moment: Duration::from_micros(random.random_range(0..40_000)),
+        });
         let resumed_from = completed;
-        completed = one_run(directory, plan, number, kill_after, completed, &mut figures).await?;
-        println!("run {number}: rounds {resumed_from} to {completed}, {}", figures.had());
-        if number % 2 == 1 && kill_after.is_some() {
-            // The machine is gone, and its disk with it: the next run has the store alone.
-            let local = directory.join("local");
-            fs::remove_dir_all(&local).map_err(|e| failed(local.display(), e))?;
+        completed = one_run(directory, plan, number, kill.as_ref(), completed, &mut figures).await?;
+        println!("run {number}: rounds {resumed_from} to {completed}, {loss}: {}", figures.had());
+        if loss == Loss::Links && figures.last("copies") == 0 {
+            return Err(Error::new(ErrorKind::Damaged, "nothing came from the worker's copies, which were there"));
+        }
+        loss = Loss::Nothing;
+        if kill.is_some() {
+            loss = Loss::next(&mut losses, &mut random);
+            loss.strike(directory, &mut random)?;
         }
     }
     if completed != plan.checkpoints {
@@ -100,7 +118,7 @@ async fn one_run(
     directory: &Path,
     plan: &Plan,
     number: u64,
-    kill_after: Option<u64>,
+    kill: Option<&Kill>,
     mut completed: u64,
     figures: &mut Figures,
 ) -> Result<u64> {
@@ -124,9 +142,8 @@ async fn one_run(
         }
         figures.add(&line, &words);
         completed = completed.max(round);
-        if !is_killed && kill_after.is_some_and(|after| line.starts_with("completed") && round >= after) {
-            let moment = Duration::from_micros(rand::rng().random_range(0..40_000));
-            tokio::time::sleep(moment).await;
+        if let Some(kill) = kill.filter(|kill| !is_killed && line.starts_with("completed") && round >= kill.after) {
+            tokio::time::sleep(kill.moment).await;
             job.start_kill().map_err(|e| failed("the job", e))?;
             *figures.sums.entry("kills".into()).or_default() += 1;
             // What it has said before it dies still counts.
@@ -164,7 +181,8 @@ impl Figures {
 
     /// Where the last run had its state from.
     fn had(&self) -> String {
-        format!("{} KB of its state linked, {} KB read", self.last("linked") >> 10, self.last("read") >> 10)
+        let kb = |word| self.last(word) >> 10;
+        format!("{} KB linked, {} KB from copies, {} KB from the store", kb("linked"), kb("copies"), kb("store"))
     }
 
     fn print(&self, plan: &Plan) {
@@ -180,7 +198,7 @@ impl Figures {
             mb("rewritten"),
             mb("private")
         );
-        println!("on resume: {} linked from local snapshots, {} read", mb("linked"), mb("read"));
+        println!("on resume: {} linked, {} from copies, {} from the store", mb("linked"), mb("copies"), mb("store"));
     }
 }
 

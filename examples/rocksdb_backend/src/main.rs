@@ -5,6 +5,8 @@
 
 #[path = "../../fjall_backend/database.rs"]
 mod database;
+#[path = "../../fjall_backend/loss.rs"]
+mod loss;
 mod on_rocksdb;
 #[path = "../../fjall_backend/run.rs"]
 mod run;
