@@ -1,13 +1,12 @@
-//! What a kill takes with it of the local disks.
+//! What a kill takes with it of the local disks, as the seed has it.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use drystone::Result;
-use rand::RngExt;
 use rand::rngs::SmallRng;
-use rand::seq::SliceRandom;
+use rand::seq::{IndexedMutRandom, SliceRandom};
 
 use crate::database::failed;
 use crate::run::{COPIES, LINKS};
@@ -36,36 +35,38 @@ impl Loss {
         if matches!(self, Self::Links | Self::LinksAndHalfOfCopies | Self::LinksAndCopies) {
             remove(&directory.join(LINKS))?;
         }
-        for copies in COPIES.map(|copies| directory.join(copies)) {
-            match self {
-                Self::Copies | Self::LinksAndCopies => remove(&copies)?,
-                Self::LinksAndHalfOfCopies => damage(&copies, random)?,
-                Self::Nothing | Self::Links => {}
-            }
+        let copies = COPIES.map(|copies| directory.join(copies));
+        match self {
+            Self::Copies | Self::LinksAndCopies => copies.iter().try_for_each(|copies| remove(copies)),
+            Self::LinksAndHalfOfCopies => damage(copies.into(), random),
+            Self::Nothing | Self::Links => Ok(()),
         }
-        Ok(())
     }
 }
 
 fn remove(directory: &Path) -> Result<()> {
-    if directory.exists() { fs::remove_dir_all(directory).map_err(|e| failed(directory.display(), e)) } else { Ok(()) }
+    fs::remove_dir_all(directory).map_err(|e| failed(directory.display(), e))
 }
 
-/// Of four files below a directory one goes, and one is cut.
-fn damage(directory: &Path, random: &mut SmallRng) -> Result<()> {
-    let entries = fs::read_dir(directory).map_err(|e| failed(directory.display(), e))?;
-    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.sort();
-    for path in paths {
-        let damaged = match random.random_range(0..4) {
-            _ if path.is_dir() => {
-                damage(&path, random)?;
-                continue;
-            }
-            0 => fs::remove_file(&path),
-            1 => path.metadata().and_then(|is| OpenOptions::new().write(true).open(&path)?.set_len(is.len() / 2)),
-            _ => continue,
+/// Every other file below the directories goes, and of those that stay each has a byte changed.
+fn damage(mut directories: Vec<PathBuf>, random: &mut SmallRng) -> Result<()> {
+    let mut copies = Vec::new();
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).map_err(|e| failed(directory.display(), e))? {
+            let path = entry.map_err(|e| failed(directory.display(), e))?.path();
+            let found = if path.is_dir() { &mut directories } else { &mut copies };
+            found.push(path);
+        }
+    }
+    copies.retain(|path| path.extension().is_none_or(|extension| extension != "lock"));
+    copies.sort();
+    copies.shuffle(random);
+    for (number, path) in copies.iter().enumerate() {
+        let change = |mut bytes: Vec<u8>| {
+            bytes.choose_mut(random).into_iter().for_each(|byte| *byte ^= 1);
+            fs::write(path, bytes)
         };
+        let damaged = if number % 2 == 0 { fs::remove_file(path) } else { fs::read(path).and_then(change) };
         damaged.map_err(|e| failed(path.display(), e))?;
     }
     Ok(())
@@ -77,7 +78,7 @@ impl fmt::Display for Loss {
             Self::Nothing => "all is there",
             Self::Links => "without links",
             Self::Copies => "without copies",
-            Self::LinksAndHalfOfCopies => "without links and half of the copies",
+            Self::LinksAndHalfOfCopies => "without links and half of the copies, the others damaged",
             Self::LinksAndCopies => "from the store alone",
         })
     }
