@@ -48,7 +48,7 @@ fn remove(directory: &Path) -> Result<()> {
     fs::remove_dir_all(directory).map_err(|e| failed(directory.display(), e))
 }
 
-/// Every other file below the directories goes, and of those that stay each has a byte changed.
+/// Every other file below the directories goes, and one of those that stay has a byte changed.
 fn damage(mut directories: Vec<PathBuf>, random: &mut SmallRng) -> Result<()> {
     let mut copies = Vec::new();
     while let Some(directory) = directories.pop() {
@@ -66,7 +66,11 @@ fn damage(mut directories: Vec<PathBuf>, random: &mut SmallRng) -> Result<()> {
             bytes.choose_mut(random).into_iter().for_each(|byte| *byte ^= 1);
             fs::write(path, bytes)
         };
-        let damaged = if number % 2 == 0 { fs::remove_file(path) } else { fs::read(path).and_then(change) };
+        let damaged = match number {
+            0 => fs::read(path).and_then(change),
+            odd if odd % 2 == 1 => fs::remove_file(path),
+            _ => Ok(()),
+        };
         damaged.map_err(|e| failed(path.display(), e))?;
     }
     Ok(())
@@ -78,7 +82,7 @@ impl fmt::Display for Loss {
             Self::Nothing => "all is there",
             Self::Links => "without links",
             Self::Copies => "without copies",
-            Self::LinksAndHalfOfCopies => "without links and half of the copies, the others damaged",
+            Self::LinksAndHalfOfCopies => "without links, half of the copies gone, one damaged",
             Self::LinksAndCopies => "from the store alone",
         })
     }
