@@ -16,8 +16,9 @@ pub enum FileKind {
 /// How a restore makes directories.
 #[derive(Clone, Debug, Default)]
 pub struct RestoreOptions {
-    /// Directories that may have some of the shared files, under the same names: of an earlier run, or a local backup. A
-    /// file of the right length and checksum is linked, or copied where it can't be, instead of being downloaded.
+    /// Directories that may have some of the shared files, under the same names: snapshots that an earlier run has left. A
+    /// file of the right length and checksum is linked, or copied where it can't be, instead of being downloaded. A worker's
+    /// copies of its files need no mention here: the restore knows of them.
     pub local: Vec<PathBuf>,
     /// Waits until the disk has it all: for who goes on from there after a loss of power. A checkpoint can be restored
     /// again.
