@@ -35,10 +35,12 @@ impl Loss {
         if matches!(self, Self::Links | Self::LinksAndHalfOfCopies | Self::LinksAndCopies) {
             remove(&directory.join(LINKS))?;
         }
-        let copies = COPIES.map(|copies| directory.join(copies));
+        // A run that was killed at once may not have made them.
+        let copies: Vec<PathBuf> =
+            COPIES.iter().map(|copies| directory.join(copies)).filter(|copies| copies.exists()).collect();
         match self {
             Self::Copies | Self::LinksAndCopies => copies.iter().try_for_each(|copies| remove(copies)),
-            Self::LinksAndHalfOfCopies => damage(copies.into(), random),
+            Self::LinksAndHalfOfCopies => damage(copies, random),
             Self::Nothing | Self::Links => Ok(()),
         }
     }
