@@ -17,9 +17,10 @@ fn assert_names_its_place(error: &FormatError, len: usize) {
     assert!(!error.field.is_empty() && !error.problem.is_empty(), "{error}");
 }
 
-fn sealed(bytes: Bytes) -> Bytes {
+/// The trailer is of the second version where a file has a checksum.
+fn sealed(bytes: Bytes, crc32c: Option<u32>) -> Bytes {
     let encoded = encode(&decode(bytes).unwrap().metadata).unwrap();
-    let files = vec![NamedFile { path: JavaString::new("s3://b/job/shared/d/f1").unwrap(), size: 150 }];
+    let files = vec![NamedFile { path: JavaString::new("s3://b/job/shared/d/f1").unwrap(), size: 150, crc32c }];
     Trailer::seal(&encoded, files, 3, JavaString::new("drystone 0.1.0").unwrap())
 }
 
@@ -63,25 +64,30 @@ fn what_is_read_can_be_written() {
 #[test]
 fn every_flipped_bit_of_a_sealed_file_is_found() {
     for name in ["g04_operators", "g09_incremental_segments", "g13_savepoint_canonical"] {
-        let sealed = sealed(fixtures::golden(name));
-        let (trailer_at, _) = Trailer::find(&sealed).unwrap().unwrap();
-        for bit in 0..sealed.len() * 8 {
-            let damaged = flipped(&sealed, bit);
-            let at = bit as u64 / 8;
-            match check_trailer(&damaged) {
-                Some(Ok(found)) => {
-                    let [one] = &found[..] else { panic!("{name}, bit {bit}: {found:?}") };
-                    assert!(one.range.contains(&at) && one.offset == Some(at), "{name}, bit {bit}: {one:?}");
-                }
-                Some(Err(error)) => {
-                    assert!(at >= trailer_at, "{name}, bit {bit}: {error}");
-                    assert_names_its_place(&error, sealed.len());
-                    assert!(!decode(damaged).unwrap().rest.is_empty());
-                }
-                None => {
-                    assert!(at >= trailer_at, "{name}, bit {bit}");
-                    assert!(!decode(damaged).unwrap().rest.is_empty());
-                }
+        for crc32c in [None, Some(0x0123_4567)] {
+            every_flipped_bit_is_found(name, &sealed(fixtures::golden(name), crc32c));
+        }
+    }
+}
+
+fn every_flipped_bit_is_found(name: &str, sealed: &Bytes) {
+    let (trailer_at, _) = Trailer::find(sealed).unwrap().unwrap();
+    for bit in 0..sealed.len() * 8 {
+        let damaged = flipped(sealed, bit);
+        let at = bit as u64 / 8;
+        match check_trailer(&damaged) {
+            Some(Ok(found)) => {
+                let [one] = &found[..] else { panic!("{name}, bit {bit}: {found:?}") };
+                assert!(one.range.contains(&at) && one.offset == Some(at), "{name}, bit {bit}: {one:?}");
+            }
+            Some(Err(error)) => {
+                assert!(at >= trailer_at, "{name}, bit {bit}: {error}");
+                assert_names_its_place(&error, sealed.len());
+                assert!(!decode(damaged).unwrap().rest.is_empty());
+            }
+            None => {
+                assert!(at >= trailer_at, "{name}, bit {bit}");
+                assert!(!decode(damaged).unwrap().rest.is_empty());
             }
         }
     }
@@ -89,7 +95,7 @@ fn every_flipped_bit_of_a_sealed_file_is_found() {
 
 #[test]
 fn every_truncation_of_a_sealed_file_loses_the_trailer() {
-    let sealed = sealed(fixtures::golden("g09_incremental_segments"));
+    let sealed = sealed(fixtures::golden("g09_incremental_segments"), Some(3));
     let (trailer_at, _) = Trailer::find(&sealed).unwrap().unwrap();
     for len in 0..sealed.len() {
         let cut = sealed.slice(..len);
@@ -106,7 +112,7 @@ fn every_truncation_of_a_sealed_file_loses_the_trailer() {
 
 #[test]
 fn bytes_added_or_lost_before_the_trailer_are_found() {
-    let sealed = sealed(fixtures::golden("g04_operators"));
+    let sealed = sealed(fixtures::golden("g04_operators"), None);
     let (trailer_at, _) = Trailer::find(&sealed).unwrap().unwrap();
     let trailer_at = trailer_at as usize;
     let added = [&sealed[..trailer_at], b"x", &sealed[trailer_at..]].concat();
@@ -122,7 +128,7 @@ fn bytes_added_or_lost_before_the_trailer_are_found() {
 
 #[test]
 fn damage_is_laid_to_operator_and_subtask() {
-    let sealed = sealed(fixtures::golden("g05_opstate_bytestream"));
+    let sealed = sealed(fixtures::golden("g05_opstate_bytestream"), None);
     let decoded = decode(sealed.clone()).unwrap();
     let operator = decoded.metadata.operators[0].id;
     let Section { owner, range } = &decoded.sections[2];

@@ -20,14 +20,19 @@ fn assert_round_trip(metadata: &CheckpointMetadata) -> Result<(), TestCaseError>
     prop_assert_eq!(end, Some(encoded.bytes.len() as u64));
 
     let writer = JavaString::new("drystone 0.1.0").unwrap();
-    let files = vec![NamedFile { path: JavaString::new("s3://b/f").unwrap(), size: 7 }];
-    let sealed = Trailer::seal(&encoded, files.clone(), 9, writer.clone());
-    let read = decode(sealed.clone()).unwrap();
-    prop_assert_eq!(&read.metadata, metadata);
-    prop_assert!(read.rest.is_empty());
-    let trailer = read.trailer.unwrap();
-    prop_assert_eq!((trailer.files, trailer.epoch, trailer.writer), (files, 9, writer));
-    prop_assert_eq!(check_trailer(&sealed), Some(Ok(vec![])));
+    // Where a file has a checksum the trailer is of the second version.
+    for (checksums, version) in [([None, None], 1), ([Some(5), None], 2), ([None, Some(0)], 2)] {
+        let file = |crc32c| NamedFile { path: JavaString::new("s3://b/f").unwrap(), size: 7, crc32c };
+        let files = checksums.map(file).to_vec();
+        let sealed = Trailer::seal(&encoded, files.clone(), 9, writer.clone());
+        prop_assert_eq!(sealed.last(), Some(&version));
+        let read = decode(sealed.clone()).unwrap();
+        prop_assert_eq!(&read.metadata, metadata);
+        prop_assert!(read.rest.is_empty());
+        let trailer = read.trailer.unwrap();
+        prop_assert_eq!((trailer.files, trailer.epoch, trailer.writer), (files, 9, writer.clone()));
+        prop_assert_eq!(check_trailer(&sealed), Some(Ok(vec![])));
+    }
     Ok(())
 }
 

@@ -54,6 +54,7 @@ impl Disk {
             content: Content::File(Wanted { file: 0, offset, length }),
             whole,
             id: crc32c.map(|crc32c| SegmentId { file: FileToken(1), ordinal: 0, crc32c }),
+            listed_crc32c: None,
             scope: Scope::Shared,
         };
         let limits = ReadLimits { range_bytes_max: 1_000, ..ReadLimits::default() };

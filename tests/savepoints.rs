@@ -236,7 +236,12 @@ async fn nothing_is_reused_in_it() {
     let mut written = job.write(&trigger).await.unwrap();
     let (_, foreign) = written.remove(0);
     let other = job.savepoint(false);
+    let StreamHandle::Segment(segment) = foreign[0].clone() else { panic!("{foreign:?}") };
     let refused = job.acknowledge(&other, 0, foreign).unwrap_err();
+    assert!(refused.to_string().contains("a savepoint holds all that it names"), "{refused}");
+    let name = JavaString::new(path(&segment.path.to_text()).file_name().unwrap()).unwrap();
+    let moved = StreamHandle::Relative(FileHandle { path: name, size: segment.size as i64 });
+    let refused = job.acknowledge(&other, 0, vec![moved]).unwrap_err();
     assert!(refused.to_string().contains("was written for another snapshot"), "{refused}");
 }
 
@@ -312,8 +317,8 @@ async fn an_aborted_one_takes_only_what_was_written_for_it() {
     assert_eq!(late, Acknowledged::Late);
 
     // What lands after that is looked for once more, when a later checkpoint has completed.
-    let StreamHandle::Relative(file) = &written[0].1[0] else { panic!("{written:?}") };
-    let late = job.stores.locate(&path(&target.directory).join(&file.path.to_text()).unwrap()).unwrap();
+    let StreamHandle::Segment(segment) = &written[0].1[0] else { panic!("{written:?}") };
+    let late = job.stores.locate(&path(&segment.path.to_text())).unwrap();
     late.create(vec![Bytes::from_static(b"late")]).await.unwrap();
     job.checkpoint().await.unwrap();
     job.coordinator.settle().await.unwrap();

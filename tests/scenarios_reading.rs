@@ -20,7 +20,7 @@ async fn pieces(file: &StateFile, offset: u64, length: u64, range_bytes_max: u64
     let place =
         Place { operator: OPERATOR, parallelism: 1, subtask: Some(0), part: Part::ManagedKeyed, local_path: None };
     let content = Content::File(Wanted { file: 0, offset, length });
-    let stream = StateStream { place, content, whole: false, id: None, scope: Scope::Shared };
+    let stream = StateStream { place, content, whole: false, id: None, listed_crc32c: None, scope: Scope::Shared };
     let limits = ReadLimits { range_bytes_max, ..ReadLimits::default() };
     let (mut pieces, mut read) = (Vec::new(), open_handle(std::slice::from_ref(file), &stream, &limits));
     while let Some(piece) = read.next().await {

@@ -63,6 +63,8 @@ pub(super) struct Draft {
     /// The files that its states name and nobody has looked for yet: those written for it, and those that otherwise only
     /// checkpoints under way have named.
     pub(super) new_files: BTreeMap<Arc<str>, NewFile>,
+    /// CRC-32C of files that are one piece, where the handles can't have it.
+    pub(super) sums: BTreeMap<Arc<str>, u32>,
 }
 
 /// What is known of a new file.
@@ -84,6 +86,8 @@ pub(super) struct NamedBySubtask {
     pub(super) new: BTreeSet<Arc<str>>,
     /// Files that are named as a whole, with their lengths.
     pub(super) whole: BTreeSet<(Arc<str>, u64)>,
+    /// See [`Draft::sums`].
+    pub(super) sums: BTreeMap<Arc<str>, u32>,
 }
 
 impl Books {
@@ -364,6 +368,7 @@ impl Draft {
                 file.whole_bytes = Some(file.whole_bytes.map_or(*bytes, |least| least.min(*bytes)));
             }
         }
+        self.sums.extend(named.sums.iter().map(|(path, crc32c)| (path.clone(), *crc32c)));
         for SealedSize { path, bytes } in sealed {
             if let Some(file) = self.new_files.get_mut(path.as_str()) {
                 file.sealed_bytes = Some(bytes);

@@ -335,7 +335,7 @@ pub(super) async fn bar(metadata: &Location, checkpoint: CheckpointId, epoch: u6
 /// The files that a checkpoint names, with their lengths, for its trailer.
 fn named_files(ledger: &Ledger, checkpoint: CheckpointId) -> Result<Vec<NamedFile>> {
     let files = ledger.files_of(checkpoint).into_iter();
-    files.map(|(path, size): (Arc<str>, u64)| Ok(NamedFile { path: text(&path)?, size })).collect()
+    files.map(|(path, size): (Arc<str>, u64)| Ok(NamedFile { path: text(&path)?, size, crc32c: None })).collect()
 }
 
 fn writer() -> Result<JavaString> {

@@ -143,7 +143,7 @@ impl Coordinator {
                 };
                 writer.write(fetched.piece(bytes, number)).await?;
                 if piece.last {
-                    check_crc(stream.id, writer.crc32c()).map_err(|e| e.context(&stream.place))?;
+                    check_crc(stream.expected(), writer.crc32c()).map_err(|e| e.context(&stream.place))?;
                     written[index] = writer.finish().await?;
                 } else {
                     writers.insert(index, writer);

@@ -10,8 +10,8 @@ use super::books::{Books, Draft, NamedBySubtask};
 use super::{Coordinator, Shared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{NamedFile, Properties, PropertiesKind};
-use crate::handle::{FileHandle, JavaString, KeyGroupsForm, KeyedHandle, StreamHandle, SubtaskState};
-use crate::id::{CheckpointId, JobId, Scope, Subtask};
+use crate::handle::{FileHandle, JavaString, KeyGroupsForm, KeyedHandle, SegmentHandle, StreamHandle, SubtaskState};
+use crate::id::{CheckpointId, JobId, Scope, SegmentId, Subtask};
 use crate::ledger::Named;
 use crate::protocol::{
     OperatorSpec, RewritePlan, SavepointAction, SavepointFormat, SavepointTarget, SnapshotKind, Trigger,
@@ -38,6 +38,8 @@ pub(super) struct Savepoint {
     pub(super) directory: Location,
     format: SavepointFormat,
     action: SavepointAction,
+    /// Does a file hold several pieces?
+    is_packed: bool,
 }
 
 impl Coordinator {
@@ -55,7 +57,7 @@ impl Coordinator {
         self.shared.refuse_if_fenced()?;
         let path = self.shared.savepoint_directory(&request.directory)?;
         let SavepointRequest { format, action, pack, .. } = *request;
-        let savepoint = Savepoint { directory: self.shared.stores.locate(&path)?, format, action };
+        let savepoint = Savepoint { directory: self.shared.stores.locate(&path)?, format, action, is_packed: pack };
         let subtasks: BTreeSet<Subtask> = self.shared.operators.iter().flat_map(OperatorSpec::subtasks).collect();
         let mut books = self.books();
         books.refuse_if_in_doubt(checkpoint)?;
@@ -106,7 +108,8 @@ impl Savepoint {
     }
 
     /// Every byte range that a subtask names. Whole files of the savepoint's own are named by their names from here on, so that
-    /// it can be moved.
+    /// it can be moved. So is a segment that is a file by itself; its checksum goes to the trailer, since no such handle has
+    /// room for one.
     ///
     /// # Errors
     /// `Invalid`: something isn't in a file that was written for this savepoint, or can't be in one of its format.
@@ -140,7 +143,14 @@ impl Savepoint {
         let (path, range) = match handle {
             StreamHandle::Inline(_) | StreamHandle::EmptySegment | StreamHandle::KeyGroups(_) => return Ok(()),
             StreamHandle::Segment(segment) => {
-                (FlinkPath::parse(&segment.path.to_text())?, Some((segment.offset, segment.size)))
+                let path = FlinkPath::parse(&segment.path.to_text())?;
+                if let Some((file, crc32c)) = self.as_file(&path, segment)? {
+                    found.sums.insert(path.to_string().into(), crc32c);
+                    *handle = StreamHandle::File(file);
+                    (path, None)
+                } else {
+                    (path, Some((segment.offset, segment.size)))
+                }
             }
             StreamHandle::File(file) => (FlinkPath::parse(&file.path.to_text())?, None),
             StreamHandle::Relative(file) => (own.join(&file.path.to_text())?, None),
@@ -173,6 +183,17 @@ impl Savepoint {
         Ok(())
     }
 
+    /// The file that a segment is by itself, with its checksum: what a worker has written for a savepoint that isn't packed. That
+    /// nothing else is in the file is made sure of by its length.
+    fn as_file(&self, path: &FlinkPath, segment: &SegmentHandle) -> Result<Option<(FileHandle, u32)>> {
+        let id = segment.id.to_text().parse::<SegmentId>().ok().filter(|id| !self.is_packed && id.ordinal == 0);
+        let is_own = |id: &SegmentId| PhysicalFileName::of(path).is_some_and(|name| name.token == id.file);
+        let Some(id) = id.filter(is_own).filter(|_| segment.offset == 0) else { return Ok(None) };
+        let too_long = |_| Error::new(ErrorKind::Invalid, format!("{path}: {} bytes are too many", segment.size));
+        let size = i64::try_from(segment.size).map_err(too_long)?;
+        Ok(Some((FileHandle { path: segment.path.clone(), size }, id.crc32c)))
+    }
+
     /// What is the same for every state backend has its key groups in one stream of a form of its own.
     fn check_format(&self, checkpoint: CheckpointId, subtask: Subtask, state: &SubtaskState) -> Result<()> {
         let is_canonical = |keyed: &KeyedHandle| matches!(keyed, KeyedHandle::KeyGroups(groups) if groups.form == KeyGroupsForm::Savepoint);
@@ -202,7 +223,7 @@ impl Savepoint {
         let named = lengths.iter().map(|(file, &size)| {
             let path = FlinkPath::parse(file)?;
             let below = path.relative_to(self.directory.name()).filter(|_| !absolute.contains(&path));
-            Ok(NamedFile { path: text(below.unwrap_or(file))?, size })
+            Ok(NamedFile { path: text(below.unwrap_or(file))?, size, crc32c: draft.sums.get(file).copied() })
         });
         named.collect()
     }

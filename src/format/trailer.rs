@@ -15,7 +15,14 @@ use super::section::SectionOwner;
 use crate::handle::JavaString;
 use crate::id::OperatorId;
 
-const SEAL: Seal = Seal { name: "metadata trailer", magic: u32::from_be_bytes(*b"DSmt"), version: 1 };
+const MAGIC: u32 = u32::from_be_bytes(*b"DSmt");
+
+/// Of files it has the lengths.
+const SEAL_V1: Seal = Seal { name: "metadata trailer", magic: MAGIC, version: 1 };
+
+/// Of files it has the lengths, and of some the checksum. Where none has one, the first version is written, which others
+/// may read.
+const SEAL_V2: Seal = Seal { version: 2, ..SEAL_V1 };
 
 /// The trailer's length, then the seal.
 const TAIL_BYTES: usize = 8 + SEAL_BYTES;
@@ -59,6 +66,8 @@ pub struct NamedFile {
     pub path: JavaString,
     /// Its length in bytes.
     pub size: u64,
+    /// CRC-32C of the whole file, where nothing else has it: in a file with a footer each segment has its own.
+    pub crc32c: Option<u32>,
 }
 
 /// A section whose bytes are not the ones that were written.
@@ -93,7 +102,7 @@ impl Trailer {
     }
 
     fn bytes_about(&self) -> usize {
-        let files: usize = self.files.iter().map(|file| file.path.encoded().len() + FILE_BYTES_MIN).sum();
+        let files: usize = self.files.iter().map(|file| file.path.encoded().len() + FILE_BYTES_MIN + 5).sum();
         self.sections.len() * (SECTION_BYTES_MIN + 20) + files + self.writer.encoded().len() + 64
     }
 
@@ -106,14 +115,18 @@ impl Trailer {
             output.u32(section.crc32c);
         }
         output.u32(self.files.len() as u32);
+        let seal = if self.files.iter().any(|file| file.crc32c.is_some()) { &SEAL_V2 } else { &SEAL_V1 };
         for file in &self.files {
             output.utf(&file.path);
             output.u64(file.size);
+            if seal.version == SEAL_V2.version {
+                write_checksum(output, file.crc32c);
+            }
         }
         output.u64(self.epoch);
         output.utf(&self.writer);
         output.u64((output.len() - start + TAIL_BYTES) as u64);
-        SEAL.close(output, start);
+        seal.close(output, start);
     }
 
     /// Looks for a trailer at the end of a metadata file.
@@ -122,7 +135,7 @@ impl Trailer {
     /// version, or over another number of bytes than are there; else where it starts, and the trailer. The checksums of
     /// the sections are not compared: [`check`](Self::check) does.
     pub fn find(bytes: &Bytes) -> Option<Result<(u64, Self)>> {
-        SEAL.ends(bytes).then(|| read(bytes).within("trailer"))
+        SEAL_V1.ends(bytes).then(|| read(bytes).within("trailer"))
     }
 
     /// The sections whose bytes don't match their checksum. `bytes` is the whole file.
@@ -152,7 +165,8 @@ fn read(bytes: &Bytes) -> Result<(u64, Trailer)> {
     let tail_at = bytes.len().saturating_sub(TAIL_BYTES);
     let mut tail = Input::at_offset(bytes.slice(tail_at..), tail_at as u64);
     let length = tail.u64("length")?;
-    let checksum = SEAL.read(&mut tail)?;
+    let seal = if bytes.ends_with(&SEAL_V1.version.to_be_bytes()) { &SEAL_V1 } else { &SEAL_V2 };
+    let checksum = seal.read(&mut tail)?;
     let start = match usize::try_from(length) {
         Ok(length) if (TAIL_BYTES..=bytes.len()).contains(&length) => bytes.len() - length,
         _ => {
@@ -160,20 +174,20 @@ fn read(bytes: &Bytes) -> Result<(u64, Trailer)> {
             return Err(tail.error_at(tail_at as u64, "length", problem));
         }
     };
-    let expected = SEAL.expected(&bytes[start..]);
+    let expected = seal.expected(&bytes[start..]);
     if checksum != expected {
-        let (at, problem) = SEAL.mismatch(start as u64, bytes.len() - start, checksum, expected);
+        let (at, problem) = seal.mismatch(start as u64, bytes.len() - start, checksum, expected);
         return Err(tail.error_at(at, "checksum", problem));
     }
     let mut input = Input::at_offset(bytes.slice(start..tail_at), start as u64);
-    let trailer = read_fields(&mut input)?;
+    let trailer = read_fields(&mut input, seal.version)?;
     match input.rest().len() {
         0 => Ok((start as u64, trailer)),
         more => Err(input.error_at(input.offset(), "length", format!("{more} bytes more than its fields take"))),
     }
 }
 
-fn read_fields(input: &mut Input) -> Result<Trailer> {
+fn read_fields(input: &mut Input, version: u32) -> Result<Trailer> {
     let start = input.offset();
     let sections = input.list("sections", SECTION_BYTES_MIN, |input| {
         Ok(SectionSum { owner: read_owner(input)?, length: input.u64("length")?, crc32c: input.u32("checksum")? })
@@ -183,9 +197,23 @@ fn read_fields(input: &mut Input) -> Result<Trailer> {
         let problem = format!("{covered} bytes in all, where {start} bytes come before the trailer");
         return Err(input.error_at(start, "sections", problem));
     }
-    let files = input
-        .list("files", FILE_BYTES_MIN, |input| Ok(NamedFile { path: input.utf("path")?, size: input.u64("size")? }))?;
+    let files = input.list("files", FILE_BYTES_MIN, |input| {
+        let (path, size) = (input.utf("path")?, input.u64("size")?);
+        let crc32c = if version == SEAL_V1.version { None } else { read_checksum(input)? };
+        Ok(NamedFile { path, size, crc32c })
+    })?;
     Ok(Trailer { sections, files, epoch: input.u64("epoch")?, writer: input.utf("writer")? })
+}
+
+fn write_checksum(output: &mut Output, crc32c: Option<u32>) {
+    output.u8(u8::from(crc32c.is_some()));
+    if let Some(crc32c) = crc32c {
+        output.u32(crc32c);
+    }
+}
+
+fn read_checksum(input: &mut Input) -> Result<Option<u32>> {
+    Ok(if input.flag("mark of a checksum")? { Some(input.u32("checksum")?) } else { None })
 }
 
 fn write_owner(output: &mut Output, owner: SectionOwner) {

@@ -1,9 +1,11 @@
 //! Loads a checkpoint's metadata.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{self, Damage, Decoded};
+use crate::format::{self, Damage, Decoded, NamedFile};
 use crate::id::{JobId, OperatorId};
 use crate::store::{FlinkPath, Location, Stores, names};
 
@@ -117,6 +119,19 @@ impl Checkpoint {
                 Err(Error::new(ErrorKind::Invalid, message))
             }
         }
+    }
+
+    /// The checksums of whole files that the trailer has. Like handles it may name them relative to the directory.
+    pub(super) fn listed_checksums(&self) -> BTreeMap<FlinkPath, u32> {
+        let files = self.decoded.trailer.iter().flat_map(|trailer| &trailer.files);
+        let checked = files.filter_map(|file| Some((self.listed_path(file)?, file.crc32c?)));
+        checked.collect()
+    }
+
+    /// Where a file lies that the trailer lists; none if that can't be a path.
+    pub(crate) fn listed_path(&self, file: &NamedFile) -> Option<FlinkPath> {
+        let text = file.path.to_text();
+        FlinkPath::parse(&text).or_else(|_| self.directory.name().join(&text)).ok()
     }
 
     /// Its number and where it lies, for an error.

@@ -60,7 +60,7 @@ impl Lengths {
             return Err(wrong_length(wanted.length, file_bytes));
         }
         if wanted.length == 0 {
-            check_crc(state.id, crc32c(&[]))?;
+            check_crc(state.expected(), crc32c(&[]))?;
         }
         Ok(wanted.length)
     }

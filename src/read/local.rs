@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use super::plan::{ReadLimits, Wanted};
 use crate::backup::{Found, LocalCopy, LocalDirectories};
-use crate::id::SegmentId;
 use crate::store::Location;
 
 /// Of one read of a local disk, which costs next to nothing to ask: what was read is checked while the next is made, and
@@ -24,11 +23,11 @@ pub(super) fn local_limits(limits: &ReadLimits) -> ReadLimits {
     ReadLimits { range_bytes_max, gap_bytes_max, ..*limits }
 }
 
-/// What a wanted range is a part of: a segment's place in its file, and its id, if it has one.
+/// What a wanted range is a part of: a segment's place in its file, and its checksum, if anything says it.
 #[derive(Clone, Debug)]
 pub(super) struct Claim {
     pub(super) segment: Range<u64>,
-    pub(super) id: Option<SegmentId>,
+    pub(super) crc32c: Option<u32>,
 }
 
 /// Where a wanted range is read.
@@ -89,8 +88,8 @@ impl Copies {
         let mut trusts = vec![Trust::Store; wanted.len()];
         let mut asked: Vec<(Vec<usize>, LocalCopy, Range<u64>, u32)> = Vec::new();
         for (number, (wanted, claim)) in wanted.iter().zip(claims).enumerate() {
-            let (Some(copy), Some(id)) = (self.of(wanted.file), claim.id) else { continue };
-            let (segment, crc32c) = (&claim.segment, id.crc32c);
+            let (Some(copy), Some(crc32c)) = (self.of(wanted.file), claim.crc32c) else { continue };
+            let segment = &claim.segment;
             let length = segment.end.saturating_sub(segment.start);
             match asked.last_mut() {
                 _ if length <= short && wanted.offset == segment.start && wanted.length == length => {

@@ -44,30 +44,31 @@ impl Opening {
     ) -> Result<()> {
         let parts = stream.take.parts(size)?;
         if let Content::Inline(inline) = &stream.state.content {
-            check_crc(stream.state.id, crc32c(&inline.bytes))?;
+            check_crc(stream.state.expected(), crc32c(&inline.bytes))?;
         }
         let needed: u64 = parts.iter().map(|part| part.range.end - part.range.start).sum();
         let checked = match &stream.state.content {
             Content::File(_) => size <= CHECKED_WHOLE_BYTES_MAX || needed >= size.div_ceil(2),
             _ => true,
         };
-        let id = stream.state.id.filter(|_| checked);
-        if id.is_none() {
+        let expected = stream.state.expected();
+        let compared = expected.filter(|_| checked);
+        if compared.is_none() {
             self.counts.unverified_bytes += needed;
         }
         match &stream.state.content {
             Content::File(file) if needed > 0 => {
                 let all = [StreamPart { key_group: None, range: 0..size }];
-                let ranges = runs(if id.is_some() { &all } else { &parts });
+                let ranges = runs(if compared.is_some() { &all } else { &parts });
                 for range in &ranges {
                     let (offset, length) = (file.offset + range.start, range.end - range.start);
                     self.wanted.push(Wanted { file: files[file.file], offset, length });
                     let segment = file.offset..file.offset.saturating_add(size);
-                    self.claims.push(Claim { segment, id: stream.state.id });
+                    self.claims.push(Claim { segment, crc32c: expected.map(|expected| expected.crc32c) });
                     self.owners.push(self.streams.len());
                 }
                 let whole = stream.state.whole.then_some(size);
-                self.streams.push(Reading::new((task, number), parts, ranges, id, whole));
+                self.streams.push(Reading::new((task, number), parts, ranges, compared, whole));
             }
             Content::Inline(inline) => self.ready.extend(pieces_of(task, number, &parts, &inline.bytes)),
             _ => self.ready.extend(pieces_of(task, number, &[], &Bytes::new())),

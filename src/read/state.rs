@@ -36,8 +36,10 @@ pub struct StateStream {
     pub content: Content,
     /// Are they the whole of a file? Then that may hold no byte more.
     pub whole: bool,
-    /// The id that Drystone gave it, with its checksum; `None` for what stock Flink wrote.
+    /// The id that Drystone gave it, with its checksum; `None` for what stock Flink wrote, and for whole files.
     pub id: Option<SegmentId>,
+    /// CRC-32C of the whole file that it is, where the metadata's trailer says it.
+    pub listed_crc32c: Option<u32>,
     /// Who may name it.
     pub scope: Scope,
 }
@@ -64,6 +66,14 @@ impl Content {
     }
 }
 
+/// The checksum that a stream's bytes must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Expected {
+    pub(crate) crc32c: u32,
+    /// What says so: the handle or the trailer.
+    pub(crate) says: &'static str,
+}
+
 /// Bytes of all streams together: Flink's own sums are signed. So no sum of lengths overflows.
 const STATE_BYTES_MAX: u64 = i64::MAX as u64;
 
@@ -71,6 +81,12 @@ const STATE_BYTES_MAX: u64 = i64::MAX as u64;
 const UNMEASURED: u64 = u64::MAX;
 
 impl StateStream {
+    /// The checksum that its bytes must have, if anything says it.
+    pub(crate) fn expected(&self) -> Option<Expected> {
+        let by_handle = self.id.map(|id| Expected { crc32c: id.crc32c, says: "handle" });
+        by_handle.or(self.listed_crc32c.map(|crc32c| Expected { crc32c, says: "trailer" }))
+    }
+
     /// The number of the file whose length is yet to be found.
     pub(super) fn unmeasured(&self) -> Option<usize> {
         match &self.content {
@@ -181,26 +197,31 @@ pub(super) struct Resolver<'a> {
     numbers: BTreeMap<FlinkPath, usize>,
     /// By the text of a path: thousands of segments have the same, and reading it costs more than all else here.
     texts: BTreeMap<JavaString, usize>,
+    /// The checksums of whole files, as far as the trailer has them.
+    listed: BTreeMap<FlinkPath, u32>,
     /// The files that were named so far.
     pub(super) files: Vec<StateFile>,
 }
 
 impl<'a> Resolver<'a> {
     pub(super) fn new(stores: &'a Stores, checkpoint: &'a Checkpoint) -> Self {
-        Self { stores, checkpoint, numbers: BTreeMap::new(), texts: BTreeMap::new(), files: Vec::new() }
+        let listed = checkpoint.listed_checksums();
+        Self { stores, checkpoint, numbers: BTreeMap::new(), texts: BTreeMap::new(), listed, files: Vec::new() }
     }
 
     /// The stream of an innermost handle; it may be [`unmeasured`](StateStream::unmeasured).
     pub(super) fn stream(&mut self, place: Place, handle: &StreamHandle) -> Result<StateStream> {
+        let without_file = |place: Place, content, id| {
+            let scope = place.part.scope();
+            StateStream { place, content, whole: false, id, listed_crc32c: None, scope }
+        };
         let id_of = |text: &JavaString| text.to_text().parse::<SegmentId>().ok();
         let (file, range, id, scope) = match handle {
             StreamHandle::Inline(inline) => {
-                let (scope, id) = (place.part.scope(), id_of(&inline.name));
-                return Ok(StateStream { place, content: Content::Inline(inline.clone()), whole: false, id, scope });
+                return Ok(without_file(place, Content::Inline(inline.clone()), id_of(&inline.name)));
             }
             StreamHandle::EmptySegment | StreamHandle::KeyGroups(_) => {
-                let scope = place.part.scope();
-                return Ok(StateStream { place, content: Content::Placeholder, whole: false, id: None, scope });
+                return Ok(without_file(place, Content::Placeholder, None));
             }
             StreamHandle::File(file) => (self.file_at(&file.path)?, None, None, place.part.scope()),
             StreamHandle::Relative(file) => {
@@ -217,7 +238,9 @@ impl<'a> Resolver<'a> {
             Error::new(ErrorKind::Damaged, format!("{length} bytes from offset {offset} end beyond any file"))
         })?;
         let content = Content::File(Wanted { file, offset, length });
-        Ok(StateStream { place, content, whole: range.is_none(), id, scope })
+        let whole = range.is_none();
+        let listed_crc32c = if whole { self.listed.get(&self.files[file].name).copied() } else { None };
+        Ok(StateStream { place, content, whole, id, listed_crc32c, scope })
     }
 
     /// The number of the file at an absolute path.

@@ -8,14 +8,13 @@ use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 
 use super::fetch::{Fetched, Fetches, fetches};
 use super::plan::{ReadLimits, Wanted};
-use super::state::{Content, StateFile, StateStream};
+use super::state::{Content, Expected, StateFile, StateStream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::{Crc32c, crc32c};
-use crate::id::SegmentId;
 
 /// The bytes of one stream, in order.
 ///
-/// Where the handle carries a checksum, the last bytes come only after it has been checked; where it doesn't match,
+/// Where the handle or the metadata's trailer has its checksum, the last bytes come only after it has been checked; where it doesn't match,
 /// the stream ends with [`ErrorKind::Damaged`].
 pub type HandleStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 
@@ -24,7 +23,7 @@ pub fn open_handle(files: &[StateFile], stream: &StateStream, limits: &ReadLimit
     let wanted = match &stream.content {
         Content::Placeholder => return stream::empty().boxed(),
         Content::Inline(inline) => {
-            let checked = check_crc(stream.id, crc32c(&inline.bytes)).map(|()| inline.bytes.clone());
+            let checked = check_crc(stream.expected(), crc32c(&inline.bytes)).map(|()| inline.bytes.clone());
             return stream::once(std::future::ready(checked)).boxed();
         }
         Content::File(wanted) => *wanted,
@@ -35,10 +34,10 @@ pub fn open_handle(files: &[StateFile], stream: &StateStream, limits: &ReadLimit
         return stream::once(std::future::ready(Err(error))).boxed();
     };
     let context = format!("{} in {} at offset {}", stream.place, file.location.real(), wanted.offset);
-    let (file, id, whole, limits) = (file.clone(), stream.id, stream.whole, *limits);
+    let (file, expected, whole, limits) = (file.clone(), stream.expected(), stream.whole, *limits);
     stream::once(async move {
-        match check_length(&file, &wanted, whole, id, &limits).await {
-            Ok(()) => Ok(read(&file, wanted, whole, id, &limits, context)),
+        match check_length(&file, &wanted, whole, expected, &limits).await {
+            Ok(()) => Ok(read(&file, wanted, whole, expected, &limits, context)),
             Err(error) => Err(error.context(context)),
         }
     })
@@ -52,7 +51,7 @@ async fn check_length(
     file: &StateFile,
     wanted: &Wanted,
     whole: bool,
-    id: Option<SegmentId>,
+    expected: Option<Expected>,
     limits: &ReadLimits,
 ) -> Result<()> {
     let is_short = (1..=limits.range_bytes_max).contains(&wanted.length);
@@ -68,20 +67,20 @@ async fn check_length(
     if whole && length != size {
         return Err(wrong_length(length, size));
     }
-    if length == 0 { check_crc(id, crc32c(&[])) } else { Ok(()) }
+    if length == 0 { check_crc(expected, crc32c(&[])) } else { Ok(()) }
 }
 
 fn read(
     file: &StateFile,
     wanted: Wanted,
     whole: bool,
-    id: Option<SegmentId>,
+    expected: Option<Expected>,
     limits: &ReadLimits,
     context: String,
 ) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
     let whole = whole.then_some(wanted.length);
     let fetches = fetches(Arc::new(vec![file.location.clone()]), &[Wanted { file: 0, ..wanted }], limits);
-    let reading = Reading { fetches, crc: Crc32c::new(), id, whole, context };
+    let reading = Reading { fetches, crc: Crc32c::new(), expected, whole, context };
     stream::unfold(Some(reading), |reading| async move {
         let mut reading = reading?;
         let fetched = reading.fetches.next().await?;
@@ -95,7 +94,7 @@ fn read(
 struct Reading {
     fetches: Fetches,
     crc: Crc32c,
-    id: Option<SegmentId>,
+    expected: Option<Expected>,
     whole: Option<u64>,
     context: String,
 }
@@ -111,7 +110,7 @@ impl Reading {
         }
         self.crc.update(&bytes);
         if last {
-            check_crc(self.id, self.crc.value())?;
+            check_crc(self.expected, self.crc.value())?;
         }
         Ok(bytes)
     }
@@ -122,13 +121,17 @@ pub(crate) fn wrong_length(named: u64, actual: u64) -> Error {
     Error::new(ErrorKind::Damaged, format!("the file has {actual} bytes, its handle says {named}"))
 }
 
-/// Compares a checksum with the one that the handle carries, if it does.
-pub(crate) fn check_crc(id: Option<SegmentId>, crc32c: u32) -> Result<()> {
-    match id {
-        Some(id) if id.crc32c != crc32c => Err(Error::new(
-            ErrorKind::Damaged,
-            format!("damaged bytes: CRC-32C is {crc32c:08x}, the handle says {:08x}", id.crc32c),
-        )),
+/// Compares a checksum with the one that there must be, if anything says it.
+pub(crate) fn check_crc(expected: Option<Expected>, crc32c: u32) -> Result<()> {
+    match expected {
+        Some(expected) if expected.crc32c != crc32c => Err(Error::new(ErrorKind::Damaged, expected.mismatch(crc32c))),
         _ => Ok(()),
+    }
+}
+
+impl Expected {
+    /// What to say of bytes that have another.
+    pub(crate) fn mismatch(&self, crc32c: u32) -> String {
+        format!("damaged bytes: CRC-32C is {crc32c:08x}, the {} says {:08x}", self.says, self.crc32c)
     }
 }

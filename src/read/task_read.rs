@@ -13,11 +13,11 @@ use super::local::Copies;
 use super::memory::ReadMemory;
 use super::opening::{Opening, files_of};
 use super::part::StreamPart;
+use super::state::Expected;
 use super::stream::{check_crc, wrong_length};
 use super::task::{Source, StreamNumber, TaskRestore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::Crc32c;
-use crate::id::SegmentId;
 use crate::metrics::{self, RestoredFrom};
 use crate::store::Location;
 
@@ -95,7 +95,7 @@ pub(super) struct Reading {
     /// What is read, relative to the stream; the first of them is next.
     ranges: VecDeque<Range<u64>>,
     /// The checksum so far, and what it has to be.
-    crc: Option<(Crc32c, SegmentId)>,
+    crc: Option<(Crc32c, Expected)>,
     /// The length that the file must have.
     whole: Option<u64>,
     /// Delivered when there is another, or all is checked.
@@ -248,10 +248,10 @@ impl Reading {
         (task, number): (usize, StreamNumber),
         parts: Vec<StreamPart>,
         ranges: Vec<Range<u64>>,
-        id: Option<SegmentId>,
+        expected: Option<Expected>,
         whole: Option<u64>,
     ) -> Self {
-        let crc = id.map(|id| (Crc32c::new(), id));
+        let crc = expected.map(|expected| (Crc32c::new(), expected));
         Self { task, number, parts: parts.into(), ranges: ranges.into(), crc, whole, held: None }
     }
 
@@ -273,8 +273,8 @@ impl Reading {
             ready.extend(self.held.replace(piece));
         }
         if self.ranges.is_empty() {
-            if let Some((crc, id)) = &self.crc {
-                check_crc(Some(*id), crc.value())?;
+            if let Some((crc, expected)) = &self.crc {
+                check_crc(Some(*expected), crc.value())?;
             }
             ready.extend(self.held.take().map(|piece| RestoredPiece { last: true, ..piece }));
         }

@@ -1,7 +1,7 @@
 //! Copies a checkpoint's files as they are.
 //!
 //! The layout below the job's directory is kept, but within the new checkpoint's own directory: the copy is complete in
-//! itself, and so is its removal.
+//! itself, and so is its removal. Files that handles name whole have their checksums in the trailer, whoever wrote them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -41,7 +41,12 @@ pub(super) async fn copy(
         jobs.push(Job { from: file.location.clone(), to, length, sums });
     }
     let copied = run(jobs, &options.read, progress).await?;
-    let files: Vec<(FlinkPath, u64)> = copied.iter().map(|job| (job.to.name().clone(), job.length)).collect();
+    let of_whole = |job: &Job| {
+        let whole = job.sums.iter().find(|sum| source.state.streams[sum.stream].whole);
+        whole.map(|sum| sum.crc.value())
+    };
+    let file = |job: &Job| (job.to.name().clone(), (job.length, of_whole(job)));
+    let files: Vec<_> = copied.iter().map(file).collect();
     let sums = copied.into_iter().map(|job| job.sums).collect();
 
     let mut metadata = source.checkpoint.decoded.metadata.clone();

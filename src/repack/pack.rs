@@ -66,7 +66,7 @@ async fn pack_into(pool: &FilePool, source: &Source<'_>, options: &Options, prog
     let mut metadata = source.checkpoint.decoded.metadata.clone();
     rewrite::replace_streams(&mut metadata, handles)?;
     rewrite::forget_merging_directories(&mut metadata);
-    let files = sealed.files.values().map(|file| (file.path.clone(), file.file_bytes)).collect();
+    let files = sealed.files.values().map(|file| (file.path.clone(), (file.file_bytes, None))).collect();
     Ok(Draft { metadata, files, crcs: crcs.into_iter().flatten().collect() })
 }
 
@@ -184,10 +184,10 @@ fn as_named<'a>(state: &State, units: &[Unit], owners: &[usize], fetched: &'a Fe
     Ok(bytes)
 }
 
-/// The bytes must be those that the handles' own checksums are of, where they have one.
+/// The bytes must be those that the handles, or the trailer, have the checksums of, where they have one.
 pub(super) fn check(state: &State, streams: &[usize], crc32c: u32) -> Result<()> {
     for stream in streams.iter().map(|&s| &state.streams[s]) {
-        check_crc(stream.id, crc32c).map_err(|error| {
+        check_crc(stream.expected(), crc32c).map_err(|error| {
             let (file, offset) = match &stream.content {
                 Content::File(wanted) => (state.files[wanted.file].location.real().to_string(), wanted.offset),
                 _ => ("inline".to_string(), 0),

@@ -21,8 +21,8 @@ pub(super) enum How {
 /// What was written: metadata that names the new files, not yet committed.
 pub(super) struct Draft {
     pub(super) metadata: CheckpointMetadata,
-    /// Each new file with its length in bytes.
-    pub(super) files: BTreeMap<FlinkPath, u64>,
+    /// Each new file with its length in bytes, and its CRC-32C where a handle names all of it, and so has none.
+    pub(super) files: BTreeMap<FlinkPath, (u64, Option<u32>)>,
     /// CRC-32C of each stream as it was read from the source, in the order of the metadata, placeholders left out.
     pub(super) crcs: Vec<u32>,
 }
@@ -177,12 +177,12 @@ fn assemble(target: &Target, draft: &Draft) -> Result<Checkpoint> {
     let encoded = format::encode(&draft.metadata).map_err(|e| e.in_file("the new _metadata"))?;
     let mut files = Vec::with_capacity(draft.files.len());
     let relative = relative_names(draft);
-    for (path, &size) in &draft.files {
+    for (path, &(size, crc32c)) in &draft.files {
         // A copy with relative handles can be moved, and so must its trailer.
         let below = path.relative_to(target.directory.name()).filter(|below| relative.contains(*below));
         let text = below.map_or_else(|| path.to_string(), str::to_string);
         let path = JavaString::new(&text).map_err(|e| Error::new(ErrorKind::Invalid, format!("path {text}: {e}")))?;
-        files.push(NamedFile { path, size });
+        files.push(NamedFile { path, size, crc32c });
     }
     let writer = concat!("drystone ", env!("CARGO_PKG_VERSION"));
     let writer = JavaString::new(writer).map_err(|e| Error::new(ErrorKind::Invalid, format!("{writer}: {e}")))?;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Counts, FINDINGS_MAX, Finding, Verification};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::flipped_bit;
-use crate::format::{self, Decoded, NamedFile, SectionOwner};
+use crate::format::{self, Decoded, SectionOwner};
 use crate::handle::Place;
 use crate::id::OperatorId;
 use crate::read::{Checkpoint, Content, State, StateStream, Wanted};
@@ -142,7 +142,7 @@ impl Audit {
             }
             return;
         };
-        let listed: BTreeSet<_> = trailer.files.iter().filter_map(|f| listed_path(checkpoint, f)).collect();
+        let listed: BTreeSet<_> = trailer.files.iter().filter_map(|f| checkpoint.listed_path(f)).collect();
         let named: BTreeSet<_> = state.files.iter().map(|f| f.name.clone()).collect();
         if let Some(path) = listed.symmetric_difference(&named).next() {
             let (one, other) = if listed.contains(path) { ("trailer", "handles") } else { ("handles", "trailer") };
@@ -151,21 +151,21 @@ impl Audit {
         }
     }
 
-    /// Compares a stream's bytes with the checksum in its handle's id.
+    /// Compares a stream's bytes with the checksum that its handle's id or the trailer has.
     pub(super) fn checksum(&mut self, file: &FlinkPath, stream: &StateStream, crc32c: u32) {
         let (place, length) = (&stream.place, stream.content.size());
         let offset = match stream.content {
             Content::File(wanted) => Some(wanted.offset),
             _ => None,
         };
-        match stream.id {
+        match stream.expected() {
             None => self.counts.streams_unchecked += 1,
-            Some(id) if id.crc32c == crc32c => self.counts.streams_checked += 1,
-            Some(id) => {
-                let problem = format!("damaged bytes: CRC-32C is {crc32c:08x}, the handle says {:08x}", id.crc32c);
+            Some(expected) if expected.crc32c == crc32c => self.counts.streams_checked += 1,
+            Some(expected) => {
+                let problem = expected.mismatch(crc32c);
                 // The search takes a step for each bit, so it is made for the first few only.
                 let flipped = match self.findings.len() < LOCATED_MAX {
-                    true => flipped_bit(crc32c ^ id.crc32c, length),
+                    true => flipped_bit(crc32c ^ expected.crc32c, length),
                     false => None,
                 };
                 self.add(match (flipped, offset) {
@@ -178,13 +178,6 @@ impl Audit {
             }
         }
     }
-}
-
-/// A file that a trailer lists; like handles it may do so relative to the checkpoint's directory.
-pub(super) fn listed_path(checkpoint: &Checkpoint, file: &NamedFile) -> Option<FlinkPath> {
-    let text = file.path.to_text();
-    let below = || checkpoint.directory.name().join(&text);
-    FlinkPath::parse(&text).or_else(|_| below()).ok()
 }
 
 fn owner(owner: &SectionOwner) -> (Option<OperatorId>, Option<u32>) {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::audit::listed_path;
 use super::{Audit, Finding};
 use crate::error::{ErrorKind, FormatError, Result};
 use crate::format::footer::TAIL_BYTES;
@@ -135,7 +134,7 @@ impl Audit {
     pub(crate) fn trailer_sizes(&mut self, checkpoint: &Checkpoint, state: &State) {
         let Some(trailer) = &checkpoint.decoded.trailer else { return };
         let listed: BTreeMap<_, u64> =
-            trailer.files.iter().filter_map(|f| Some((listed_path(checkpoint, f)?, f.size))).collect();
+            trailer.files.iter().filter_map(|f| Some((checkpoint.listed_path(f)?, f.size))).collect();
         for (number, file) in state.files.iter().enumerate() {
             let (Some(&size), Some(&length)) = (listed.get(&file.name), self.lengths.get(&number)) else {
                 continue;

@@ -11,7 +11,7 @@ use crate::backup::{Backup, Copying};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FooterBuilder;
 use crate::format::footer::FOOTER_BYTES_MAX;
-use crate::handle::{FileHandle, JavaString, JavaStringError, SegmentHandle, StreamHandle};
+use crate::handle::{JavaString, JavaStringError, SegmentHandle, StreamHandle};
 use crate::id::{FileToken, Scope, SegmentId};
 use crate::store::{FlinkPath, Location, Upload};
 
@@ -67,7 +67,6 @@ pub struct SealedFile {
     pub file_bytes: u64,
     /// What its segments' ids begin with.
     pub token: FileToken,
-    layout: FileLayout,
     /// The path as handles have it: one for all of them.
     text: std::result::Result<JavaString, JavaStringError>,
 }
@@ -222,8 +221,8 @@ impl OpenFile {
             copying.finish();
         }
         let path = self.location.name().clone();
-        let text = handle_text(&path, self.layout);
-        Ok(SealedFile { path, file_bytes, token: self.token, layout: self.layout, text })
+        let text = JavaString::new(&path.to_string());
+        Ok(SealedFile { path, file_bytes, token: self.token, text })
     }
 
     /// Gives the file up: its memory is released. What was streamed is to be aborted, on the runtime that sends it.
@@ -246,31 +245,17 @@ impl SealedFile {
             let message = format!("segment {} does not lie in file {}", placement.id, self.path);
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        segment_handle(&self.path, self.layout, self.text.clone(), placement)
-    }
-}
-
-/// How handles name a file.
-pub(super) fn handle_text(path: &FlinkPath, layout: FileLayout) -> std::result::Result<JavaString, JavaStringError> {
-    match (layout, path.file_name()) {
-        (FileLayout::Plain, Some(name)) => JavaString::new(name),
-        _ => JavaString::new(&path.to_string()),
+        segment_handle(&self.path, self.text.clone(), placement)
     }
 }
 
 /// A handle of bytes at a path, durable or not.
 pub(super) fn segment_handle(
     path: &FlinkPath,
-    layout: FileLayout,
     text: std::result::Result<JavaString, JavaStringError>,
     placement: &Placement,
 ) -> Result<StreamHandle> {
     let invalid = |e: JavaStringError| Error::new(ErrorKind::Invalid, format!("path {path}: {e}"));
-    if layout == FileLayout::Plain {
-        let too_long = |_| Error::new(ErrorKind::Invalid, format!("{path}: {} bytes are too many", placement.length));
-        let size = i64::try_from(placement.length).map_err(too_long)?;
-        return Ok(StreamHandle::Relative(FileHandle { path: text.map_err(invalid)?, size }));
-    }
     Ok(StreamHandle::Segment(SegmentHandle {
         path: text.map_err(invalid)?,
         offset: placement.offset,

@@ -57,8 +57,9 @@ pub enum FileLayout {
     /// Segments back to back, then a footer. Handles name ranges in it, by its absolute path.
     #[default]
     Packed,
-    /// One segment, and not a byte beside it, however long. Handles name it by its name alone, which is looked for beside the
-    /// metadata: both can be moved. So nothing but the metadata says whose bytes they are, and nothing has their checksum.
+    /// One segment, and not a byte beside it, however long. So nothing but the metadata says whose bytes they are, and which
+    /// checksum they have: from the handle the coordinator takes it into the trailer, and names the file by its name alone,
+    /// which is looked for beside the metadata. So both can be moved.
     Plain,
     /// There is none: every segment goes inline, and one for which there is no room is refused.
     None,

@@ -150,7 +150,8 @@ impl Packing {
         let location = self.directory.join(name.file_name().unwrap()).unwrap();
         let id = Some(handle.id.to_text().parse().unwrap());
         let content = Content::File(Wanted { file: 0, offset: handle.offset, length: handle.size });
-        let stream = StateStream { place: place(), content, whole: false, id, scope: handle.scope };
+        let stream =
+            StateStream { place: place(), content, whole: false, id, listed_crc32c: None, scope: handle.scope };
         let limits = ReadLimits { range_bytes_max: 50_000, ..ReadLimits::default() };
         let read: Vec<Bytes> =
             open_handle(&[StateFile { name, location }], &stream, &limits).try_collect().await.unwrap();

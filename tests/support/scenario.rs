@@ -287,6 +287,7 @@ pub async fn read(stores: &Stores, handle: &StreamHandle) -> drystone::Result<By
         content: Content::File(Wanted { file: 0, offset: segment.offset, length: segment.size }),
         whole: false,
         id: segment.id.to_text().parse().ok(),
+        listed_crc32c: None,
         scope: segment.scope,
     };
     let files = [StateFile { location: stores.locate(&name)?, name }];

@@ -20,13 +20,13 @@ pub(super) use sealing::Sealing;
 
 use self::state::{FileEntry, Outcome, PoolState, Refusal, Slot};
 use super::bounds::{Bounds, Shed};
-use super::file::{OpenFile, Placement, SealedFile, handle_text, segment_handle};
+use super::file::{OpenFile, Placement, SealedFile, segment_handle};
 use super::inline::InlineBudget;
 use super::segment::{Chunk, SegmentWriter};
 use super::{FileLayout, Origin, PoolMode, WriteSettings};
 use crate::backup::Backup;
 use crate::error::{Error, ErrorKind, Result};
-use crate::handle::StreamHandle;
+use crate::handle::{JavaString, StreamHandle};
 use crate::id::{CheckpointId, FileToken};
 use crate::metrics::{self, Queue};
 use crate::store::Location;
@@ -227,8 +227,8 @@ impl FilePool {
     /// `Invalid`: the segment lies in no file of this pool.
     pub fn provisional(&self, placement: &Placement) -> Result<StreamHandle> {
         let location = self.location_of(placement.id.file)?;
-        let (path, layout) = (location.name(), self.shared.settings.layout);
-        segment_handle(path, layout, handle_text(path, layout), placement)
+        let path = location.name();
+        segment_handle(path, JavaString::new(&path.to_string()), placement)
     }
 
     fn location_of(&self, file: FileToken) -> Result<Location> {

@@ -37,16 +37,18 @@ pub fn metadata() -> Vec<Vec<u8>> {
         }
     }
     let short = found.iter().filter(|bytes| bytes.len() < 4096);
-    found.extend(short.map(|bytes| seal(bytes)).collect::<Vec<_>>());
+    found.extend(short.flat_map(|bytes| [None, Some(77)].map(|crc32c| seal(bytes, crc32c))).collect::<Vec<_>>());
     found.sort_by_key(|bytes| (bytes.len(), bytes.clone()));
     found.dedup();
     found
 }
 
-fn seal(metadata: &[u8]) -> Vec<u8> {
+/// By the first version of the trailer, or by the second.
+fn seal(metadata: &[u8], crc32c: Option<u32>) -> Vec<u8> {
     let encoded = encode(&decode(Bytes::copy_from_slice(metadata)).unwrap().metadata).unwrap();
     let path = JavaString::new("s3://b/job/shared/ds1-a1-wtm-c7-n0-0123456789abcdef").unwrap();
-    Trailer::seal(&encoded, vec![NamedFile { path, size: 150 }], 3, JavaString::new("drystone 0.1.0").unwrap()).to_vec()
+    Trailer::seal(&encoded, vec![NamedFile { path, size: 150, crc32c }], 3, JavaString::new("drystone 0.1.0").unwrap())
+        .to_vec()
 }
 
 /// Two bytes for the length of what comes before, then the fields.

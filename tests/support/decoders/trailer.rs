@@ -10,8 +10,13 @@ pub fn read(input: &[u8]) -> bool {
     let _ = check_trailer(&Bytes::copy_from_slice(input));
     let Some((before, fields)) = input.split_first_chunk::<2>() else { return false };
     let before = vec![0x5a; usize::from(u16::from_be_bytes(*before))];
-    let trailer = sealed(&[fields, &(fields.len() as u64 + 20).to_be_bytes()].concat(), b"DSmt", 1);
-    let file = Bytes::from([&before[..], &trailer].concat());
+    let is_read = [1, 2].map(|version| read_version(&before, fields, version));
+    is_read.contains(&true)
+}
+
+fn read_version(before: &[u8], fields: &[u8], version: u32) -> bool {
+    let trailer = sealed(&[fields, &(fields.len() as u64 + 20).to_be_bytes()].concat(), b"DSmt", version);
+    let file = Bytes::from([before, &trailer].concat());
     let trailer = match Trailer::find(&file).expect("it ends as a trailer does") {
         Ok((offset, trailer)) => {
             assert_eq!(offset, before.len() as u64);
@@ -33,7 +38,7 @@ pub fn read(input: &[u8]) -> bool {
     });
     let sections: Vec<_> = sections.collect();
     assert_eq!(at, before.len() as u64);
-    let encoded = Encoded { bytes: before.into(), sections };
+    let encoded = Encoded { bytes: Bytes::copy_from_slice(before), sections };
     let again = Trailer::seal(&encoded, trailer.files.clone(), trailer.epoch, trailer.writer.clone());
     let (_, again) = Trailer::find(&again).unwrap().unwrap();
     let told = |trailer: &Trailer| trailer.sections.iter().map(|s| (s.owner, s.length)).collect::<Vec<_>>();
