@@ -4,8 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::backup::{Disk, LocalDirectories};
+use crate::config::catalogue::SAVEPOINT_DIR;
 use crate::config::{Config, Settings, StorageKind};
-use crate::coordinator::{Coordinator, CoordinatorSettings, FencingSettings, MemoryLimits, SavepointRequest};
+use crate::coordinator::{
+    Coordinator, CoordinatorSettings, FencingSettings, MemoryLimits, SavepointDefaults, SavepointRequest,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
 use crate::jobs::{self, Latest};
@@ -129,12 +132,16 @@ impl Storage {
     ///
     /// # Errors
     /// As for [`Coordinator::recover`]; among them `Conflict`: with `execution.checkpointing.create-subdir=false` the directory is
-    /// another job's, or holds what nobody knows of. `Invalid`: an operator has more subtasks than key groups, or is given twice.
+    /// another job's, or holds what nobody knows of. `Invalid`: an operator has more subtasks than key groups, or is given twice;
+    /// or the directory of savepoints can't be a path.
     pub async fn coordinator(&self, job: JobId, operators: Vec<OperatorSpec>) -> Result<Coordinator> {
         check(&operators)?;
         let directory = self.job_directory(job)?;
         let settings = self.coordinator_settings();
-        Coordinator::recover(self.stores.clone(), directory, operators, settings, self.tokens.clone()).await
+        let savepoints = self.savepoint_defaults()?;
+        let tokens = self.tokens.clone();
+        let coordinator = Coordinator::recover(self.stores.clone(), directory, operators, settings, tokens).await?;
+        Ok(coordinator.with_savepoint_defaults(savepoints))
     }
 
     /// Finds the newest complete checkpoint in a job's directory, and says which ones it has passed over. Where there is none,
@@ -164,7 +171,8 @@ impl Storage {
     }
 
     /// A request for a savepoint in `directory`, or, where none is named, in the one that `execution.checkpointing.savepoint-dir`
-    /// names; for [`Coordinator::trigger_savepoint`]. `drystone.savepoint.pack` says whether it is packed.
+    /// names; for [`Coordinator::trigger_savepoint`]. `drystone.savepoint.pack` says whether it is packed. The
+    /// [driver](crate::driver::Handle::request) asks so by itself.
     ///
     /// # Errors
     /// `Invalid`: there is no directory, or it can't be a path.
@@ -174,18 +182,18 @@ impl Storage {
         format: SavepointFormat,
         action: SavepointAction,
     ) -> Result<SavepointRequest> {
-        let directory = match (directory, &self.settings.savepoint_dir) {
-            (Some(directory), _) => directory.clone(),
-            (None, Some(configured)) => {
-                FlinkPath::parse(configured).map_err(|e| e.context("execution.checkpointing.savepoint-dir"))?
-            }
-            (None, None) => {
-                let message =
-                    "execution.checkpointing.savepoint-dir is not set: name a directory for the savepoint, or set it";
-                return Err(Error::new(ErrorKind::Invalid, message));
-            }
+        let pack = self.settings.savepoint_pack;
+        let defaults = match directory {
+            Some(_) => SavepointDefaults { directory: None, pack },
+            None => self.savepoint_defaults()?,
         };
-        Ok(SavepointRequest { directory, format, action, pack: self.settings.savepoint_pack })
+        defaults.request(directory, format, action)
+    }
+
+    fn savepoint_defaults(&self) -> Result<SavepointDefaults> {
+        let configured = self.settings.savepoint_dir.as_deref().map(FlinkPath::parse).transpose();
+        let directory = configured.map_err(|e| e.context(SAVEPOINT_DIR.key))?;
+        Ok(SavepointDefaults { directory, pack: self.settings.savepoint_pack })
     }
 
     /// Loads a checkpoint, by its directory or its `_metadata`, to read state from it; where local backup is configured, from

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use drystone::ErrorKind;
-use drystone::coordinator::{Acknowledged, JobEnd, SavepointRequest};
+use drystone::coordinator::{Acknowledged, JobEnd, SavepointDefaults, SavepointRequest};
 use drystone::driver::{Driver, Order, Outcome};
 use drystone::handle::DistributionMode;
 use drystone::id::{CheckpointId, OperatorId, Scope};
@@ -159,7 +159,11 @@ async fn a_commit_in_doubt_is_found_out_about() {
 #[tokio::test(start_paused = true)]
 async fn what_is_asked_for_comes_with_its_kind_and_its_number() {
     let unaligned = Some(UnalignedSettings { aligned_timeout: seconds(1), forced: false });
-    let job = paced(ScheduleSettings { unaligned, min_pause: seconds(5), ..every_ten() }).await;
+    let mut live = Live::new(Arc::new(InMemory::new()), 3, live::settings()).await;
+    let directory = Some(FlinkPath::parse("memory:/savepoints").unwrap());
+    live.coordinator = live.coordinator.with_savepoint_defaults(SavepointDefaults { directory, pack: false });
+    let schedule = ScheduleSettings { unaligned, min_pause: seconds(5), ..every_ten() };
+    let job = Paced::over(Arc::new(live), schedule).await;
     job.workers.take_so_long(seconds(2));
     sleep(seconds(11)).await;
     let savepoint = job.handle.request(RequestId(7), Kind::Savepoint);
@@ -319,7 +323,8 @@ async fn the_end_aborts_what_is_under_way() {
     job.orders_are_dropped().await;
     assert_eq!(coordinator.pending(), []);
     assert_eq!(handle.start().await.unwrap_err().kind(), ErrorKind::Conflict);
-    assert_eq!(handle.request(RequestId(1), Kind::Savepoint).await.unwrap_err().kind(), ErrorKind::Conflict);
+    let late = handle.request(RequestId(1), Kind::OnRequest(Backup::Full)).await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Conflict, "{late}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,7 @@ mod recover;
 mod restore;
 mod rewrite;
 mod savepoint;
+mod savepoint_request;
 mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +31,7 @@ pub use commit::Completed;
 pub use leftovers::Leftovers;
 pub use memory::MemoryLimits;
 pub use rewrite::Rewritten;
-pub use savepoint::SavepointRequest;
+pub use savepoint_request::{SavepointDefaults, SavepointRequest};
 
 use crate::config::Fencing;
 use crate::error::{Error, ErrorKind, Result};
@@ -93,6 +94,7 @@ impl Default for FencingSettings {
 #[derive(Clone)]
 pub struct Coordinator {
     shared: Arc<Shared>,
+    savepoint_defaults: Arc<SavepointDefaults>,
 }
 
 struct Shared {

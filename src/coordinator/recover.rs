@@ -84,7 +84,7 @@ impl Coordinator {
             deciding,
             committing,
         };
-        let coordinator = Self { shared: Arc::new(shared) };
+        let coordinator = Self { shared: Arc::new(shared), savepoint_defaults: Arc::default() };
         coordinator.perform(effects);
         Ok(coordinator)
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::books::{Books, Draft, NamedBySubtask};
-use super::{Coordinator, Shared};
+use super::{Coordinator, SavepointRequest, Shared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{NamedFile, Properties, PropertiesKind};
 use crate::handle::{FileHandle, JavaString, KeyGroupsForm, KeyedHandle, SegmentHandle, StreamHandle, SubtaskState};
@@ -18,19 +18,6 @@ use crate::protocol::{
 };
 use crate::store::names::PhysicalFileName;
 use crate::store::{FlinkPath, Location, names};
-
-/// What savepoint is wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SavepointRequest {
-    /// Where: it gets a directory of its own below.
-    pub directory: FlinkPath,
-    /// What the state in it is like; the state backends have to write it so.
-    pub format: SavepointFormat,
-    /// What the job does afterwards. Nobody here does it.
-    pub action: SavepointAction,
-    /// See [`SavepointTarget::pack`].
-    pub pack: bool,
-}
 
 /// A savepoint under way.
 #[derive(Clone)]

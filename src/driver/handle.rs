@@ -1,13 +1,14 @@
 //! What the driver is told, and how.
 
 use std::fmt;
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::coordinator::{Completed, SavepointRequest};
+use crate::coordinator::{Completed, SavepointDefaults, SavepointRequest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CheckpointId, OperatorId, Subtask};
-use crate::protocol::SavepointAction;
+use crate::protocol::{SavepointAction, SavepointFormat};
 use crate::schedule::{Event, Failure, Kind, Refusal, RequestId};
 
 /// Tells a [`Driver`](super::Driver) what happens in the job. Cheap to clone; with the last one the driver ends.
@@ -17,6 +18,7 @@ use crate::schedule::{Event, Failure, Kind, Refusal, RequestId};
 #[derive(Clone)]
 pub struct Handle {
     say: mpsc::Sender<Said>,
+    savepoints: Arc<SavepointDefaults>,
 }
 
 /// What became of what was asked for.
@@ -47,8 +49,8 @@ pub(super) enum Said {
 }
 
 impl Handle {
-    pub(super) fn new(say: mpsc::Sender<Said>) -> Self {
-        Self { say }
+    pub(super) fn new(say: mpsc::Sender<Said>, savepoints: SavepointDefaults) -> Self {
+        Self { say, savepoints: savepoints.into() }
     }
 
     /// All tasks run, from the beginning or from a checkpoint: checkpoints may begin. Who had finished by then is said
@@ -72,14 +74,26 @@ impl Handle {
     /// Asks for a checkpoint or a savepoint, and waits for what becomes of it. `request` comes with the
     /// [`Take`](super::Take), and is to be another than those that still wait. Cancelled, it goes on all the same.
     ///
+    /// A savepoint goes where the [configuration](SavepointDefaults) says, to a directory of its own there,
+    /// `savepoint-<6 hex of the job's id>-<12 random hex>`. It is canonical, as Flink's are if nobody says otherwise; for
+    /// another there is [`savepoint`](Self::savepoint).
+    ///
     /// # Errors
-    /// `Conflict`: the driver has ended before it has; or another of this number waits.
+    /// `Conflict`: the driver has ended before it has; or another of this number waits. `Invalid`: it is to be a savepoint,
+    /// and `execution.checkpointing.savepoint-dir` isn't set.
     pub async fn request(&self, request: RequestId, kind: Kind) -> Result<Outcome> {
-        self.ask(request, kind, None).await
+        let action = match kind {
+            Kind::Periodic | Kind::OnRequest(_) | Kind::Final => return self.ask(request, kind, None).await,
+            Kind::Savepoint => SavepointAction::None,
+            Kind::StopWithSavepoint { drain: true } => SavepointAction::Terminate,
+            Kind::StopWithSavepoint { drain: false } => SavepointAction::Suspend,
+        };
+        let savepoint = self.savepoints.request(None, SavepointFormat::Canonical, action)?;
+        self.ask(request, kind, Some(savepoint)).await
     }
 
-    /// Asks for a savepoint in a directory of its own; what the job does afterwards is what `savepoint` says. Else as
-    /// [`request`](Self::request), which for the kinds of savepoints takes a checkpoint of the job.
+    /// Asks for a savepoint below the directory that is named; what the job does afterwards is what `savepoint` says. Else as
+    /// [`request`](Self::request).
     ///
     /// # Errors
     /// As for [`request`](Self::request).

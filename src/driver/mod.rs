@@ -130,7 +130,7 @@ pub enum Order {
 pub struct Take {
     /// What to tell the workers.
     pub trigger: Trigger,
-    /// What kind it is. To the coordinator each is a checkpoint of the job, but those asked for by [`Handle::savepoint`].
+    /// What kind it is. To the coordinator each is a checkpoint of the job, but the savepoints.
     pub kind: Kind,
     /// How the barriers go.
     pub alignment: Alignment,
@@ -169,6 +169,7 @@ impl Driver {
     ) -> Result<(Self, Handle, mpsc::Receiver<Order>)> {
         let subtasks: Vec<Subtask> = coordinator.operators().iter().flat_map(|spec| spec.subtasks()).collect();
         let schedule = Schedule::new(settings, subtasks, spread)?;
+        let savepoints = coordinator.savepoint_defaults().clone();
         let (say, said) = mpsc::channel(WAITING_MAX);
         let (orders, receive) = mpsc::channel(WAITING_MAX);
         let driver = Self {
@@ -186,7 +187,7 @@ impl Driver {
             in_doubt: BTreeSet::new(),
             settling: false,
         };
-        Ok((driver, Handle::new(say), receive))
+        Ok((driver, Handle::new(say, savepoints), receive))
     }
 
     /// Runs until every handle is dropped, or nobody receives orders any more. Then what is under way is aborted, but what
