@@ -12,9 +12,11 @@ mod live;
 mod savepoint_job;
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use drystone::ErrorKind;
 use drystone::coordinator::JobEnd;
+use drystone::dispose::{Disposal, DisposeSettings};
 use drystone::id::CheckpointId;
 use drystone::jobs::{State, list};
 use drystone::read::ReadLimits;
@@ -97,6 +99,17 @@ async fn run(pack: bool, number: usize, fault: Fault) {
         assert_ne!(latest.checkpoint, believed.number, "{context}: the savepoint is none of the job's");
         check(&next.stores, &latest.path, latest.checkpoint).await;
     }
+    if let Some((State::NoMetadata, at)) = &found {
+        let kind = dispose(&next, at, false).await.err().map(|error| error.kind());
+        // Only between the end of the mark and the metadata it can't be told from one that was whole.
+        let is_unmarked = !files.iter().any(|file| file.contains("_drystone-unfinished-"));
+        assert_eq!(kind, is_unmarked.then_some(ErrorKind::Conflict), "{context}: {files:?}");
+        if is_unmarked {
+            assert_eq!(next.files("memory:/savepoints").await, files, "{context}");
+            dispose(&next, at, true).await.unwrap();
+        }
+        assert!(next.files("memory:/savepoints").await.is_empty(), "{context}");
+    }
     // The next one completes, and the job's end takes nothing of the user's.
     let again = next.savepoint(pack);
     let completed = next.take(&again).await.unwrap();
@@ -105,7 +118,19 @@ async fn run(pack: bool, number: usize, fault: Fault) {
     check(&next.stores, &completed.path, again.checkpoint).await;
     if let Some((State::Complete, at)) = &found {
         check(&next.stores, at, believed.number).await;
+        dispose(&next, at, false).await.unwrap();
     }
+    dispose(&next, &completed.path, false).await.unwrap();
+    assert!(next.files("memory:/savepoints").await.is_empty(), "{context}: all was disposed of");
+}
+
+/// Long after.
+async fn dispose(job: &Job, at: &FlinkPath, abandoned: bool) -> drystone::Result<()> {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 33);
+    let settings = DisposeSettings { abandoned, ..DisposeSettings::default() };
+    let disposed = Disposal::look(&job.stores, at, &settings, now).await?.delete(&|_, _| {}).await;
+    assert!(disposed.is_complete() && disposed.metadata_gone, "{at}: {disposed:?}");
+    Ok(())
 }
 
 async fn everywhere(pack: bool) {
@@ -139,8 +164,9 @@ async fn in_doubt_it_is_put_again_and_no_checkpoint_gives_it_up() {
         for (index, handles) in job.write(&trigger).await.unwrap() {
             job.acknowledge(&trigger, index, handles).unwrap();
         }
-        // An entry of the log and a look for each of the four files go before the first put of the metadata.
-        store.begin([(5, last)].into_iter().chain((6..15).map(|number| (number, Fault::Before))));
+        // An entry of the log, a look for each of the four files, and the delete of the mark go before the first put of the
+        // metadata.
+        store.begin([(6, last)].into_iter().chain((7..16).map(|number| (number, Fault::Before))));
         let doubt = job.coordinator.complete(trigger.checkpoint).await.unwrap_err();
         assert!(doubt.to_string().contains("may have completed or not"), "{doubt}");
         store.heal();

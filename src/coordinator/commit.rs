@@ -84,7 +84,7 @@ impl Coordinator {
     }
 
     /// First, no abort from here on. Second, every new file is there, whole (I2), and the fence log says that this one may
-    /// come. Third, the metadata is put, create-only: the commit point. Fourth, it is published in memory. Last, older
+    /// come; what marks a savepoint as not whole goes. Third, the metadata is put, create-only: the commit point. Fourth, it is published in memory. Last, older
     /// ones are discarded, and nothing waits for that.
     async fn commit(&self, checkpoint: CheckpointId) -> Result<Completed> {
         let started = tokio::time::Instant::now();
@@ -101,6 +101,9 @@ impl Coordinator {
             Ok(((), prepared)) => prepared,
             Err(error) => return Err(self.fail(checkpoint, error)),
         };
+        if is_savepoint && let Err(error) = unmark(&metadata).await {
+            return Err(self.fail(checkpoint, error));
+        }
         let metadata_bytes = bytes.len() as u64;
         match self.put(&metadata, &bytes).await {
             Outcome::Written => {}
@@ -329,6 +332,14 @@ pub(super) async fn bar(metadata: &Location, checkpoint: CheckpointId, epoch: u6
         attempt += 1;
         tokio::time::sleep(wait).await;
         wait *= 2;
+    }
+}
+
+/// What says that the savepoint isn't whole goes before the metadata comes, so that where it is there was never any.
+async fn unmark(metadata: &Location) -> Result<()> {
+    match metadata.parent().map(|directory| directory.savepoint_marker()).transpose()?.flatten() {
+        Some(marker) => marker.delete().await,
+        None => Ok(()),
     }
 }
 

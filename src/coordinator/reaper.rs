@@ -347,11 +347,21 @@ impl Reaper {
         };
         let dead = files.iter().filter(|file| is_dead(&file.path)).map(|file| shared.stores.locate(&file.path));
         let dead = dead.collect::<Result<Vec<Location>>>()?;
-        for partial in directory.list_partials().await?.iter().filter(|path| is_dead(path)) {
+        let marker = directory.savepoint_marker()?;
+        let marker_name = marker.as_ref().and_then(|marker| marker.name().file_name());
+        // What is no worker's is in the making by this coordinator, or says that the savepoint isn't whole.
+        let is_common = |path: &FlinkPath| {
+            names::final_name(path).is_some_and(|name| name == names::METADATA || Some(name) == marker_name)
+        };
+        for partial in directory.list_partials().await?.iter().filter(|path| is_dead(path) || is_common(path)) {
             directory.delete_partial(partial).await?;
         }
         metrics::orphans_found(dead.len() as u64);
         let failed = self.delete_all(shared, dead).await;
+        // Last: what is left is known by it.
+        if let Some(marker) = marker.filter(|_| failed.is_none()) {
+            self.delete(&marker).await?;
+        }
         self.remove_directory(directory).await;
         Ok(failed)
     }

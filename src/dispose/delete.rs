@@ -2,7 +2,7 @@
 
 use futures::stream::{self, StreamExt};
 
-use super::look::Disposal;
+use super::look::Whole;
 use super::rule::Owner;
 use super::{Found, NamedFile, Why};
 use crate::error::{Error, ErrorKind, Result};
@@ -34,8 +34,8 @@ impl Disposed {
     }
 }
 
-impl Disposal {
-    /// Deletes what was found. `progress` is told how many files of how many were looked at.
+impl Whole {
+    /// As [`Disposal::delete`](super::Disposal::delete):
     ///
     /// 1. The metadata of all others is looked at once more: what names a file since then spares it. The checkpoint's own, and
     ///    the log of the job's coordinators, must be what they were.
@@ -45,7 +45,7 @@ impl Disposal {
     /// 5. The copy goes, unless something failed, and with it the directories of a local disk that are empty by then.
     ///
     /// Cancel safe: before the third step the checkpoint is whole, after it there is none, and a further look goes on.
-    pub async fn delete(mut self, progress: &(dyn Fn(u64, u64) + Sync)) -> Disposed {
+    pub(super) async fn delete(mut self, progress: &(dyn Fn(u64, u64) + Sync)) -> Disposed {
         let mut disposed = Disposed::default();
         if let Err(error) = self.try_delete(&mut disposed, progress).await {
             disposed.stopped = Some(error);

@@ -11,8 +11,8 @@ use crate::read::{Checkpoint, State, StateFile};
 use crate::store::{FlinkPath, Listed, Location, Stores, names};
 use crate::sweep::Named;
 
-/// A look at a checkpoint, from which it can be disposed of.
-pub struct Disposal {
+/// A look at a checkpoint or savepoint that has metadata, from which it can be disposed of.
+pub(super) struct Whole {
     pub(super) checkpoint: Checkpoint,
     /// The directory that holds the checkpoint's.
     pub(super) root: Location,
@@ -28,17 +28,9 @@ pub struct Disposal {
     pub(super) requests_max: usize,
 }
 
-impl Disposal {
-    /// Looks what would go with the checkpoint or savepoint at `path`, its directory or its `_metadata`, and deletes nothing.
-    /// `now` is the time by the store's clock: if it runs ahead of that, a job seems to be longer dead than it is.
-    ///
-    /// Goes on with one that was cut off.
-    ///
-    /// # Errors
-    /// `NotFound`: there is no checkpoint. `Conflict`: a coordinator may count on it. `Invalid`: the checkpoint was
-    /// moved, so that its metadata doesn't name its files. `Damaged`, `Unsupported`: its metadata, or that of one beside it,
-    /// can't be read, or it can't be told what it names. `Store`.
-    pub async fn look(stores: &Stores, path: &FlinkPath, settings: &DisposeSettings, now: SystemTime) -> Result<Self> {
+impl Whole {
+    /// As [`Disposal::look`](super::Disposal::look).
+    pub(super) async fn look(stores: &Stores, path: &FlinkPath, settings: &DisposeSettings, now: SystemTime) -> Result<Self> {
         let (checkpoint, metadata) = load(stores, path).await?;
         let directory = checkpoint.directory.clone();
         let (Some(root), Some(name)) = (directory.parent(), directory.real().file_name()) else {
@@ -63,12 +55,14 @@ impl Disposal {
         let lengths = lengths(stores, &wanted, settings.requests_max).await?;
         let mut found = Found {
             directory: directory.real().clone(),
-            checkpoint: checkpoint.decoded.metadata.checkpoint_id,
+            checkpoint: Some(checkpoint.decoded.metadata.checkpoint_id),
             kind,
+            is_unfinished: false,
             metadata_bytes: metadata.as_ref().map(|metadata| metadata.size),
             doomed: Vec::new(),
             spared: Vec::new(),
             missing: Vec::new(),
+            uploads: Vec::new(),
         };
         let mut doomed = Vec::new();
         for file in state.files {
@@ -98,11 +92,6 @@ impl Disposal {
         found.doomed = doomed.iter().map(|(_, file)| file.clone()).collect();
         let requests_max = settings.requests_max.max(1);
         Ok(Self { checkpoint, root, named, found, doomed, metadata, position, owner, requests_max })
-    }
-
-    /// What was found.
-    pub fn found(&self) -> &Found {
-        &self.found
     }
 }
 

@@ -1,7 +1,10 @@
-//! The one rule: does a file that a checkpoint names go with it. Pure.
+//! The rules: does a file that a checkpoint names go with it; is a file left of a savepoint that never had metadata. Pure.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
+use crate::id::FileToken;
+use crate::store::names::PhysicalFileName;
 use crate::store::{FlinkPath, names};
 
 /// Why a file stays.
@@ -53,6 +56,21 @@ impl Owner {
     }
 }
 
+/// Is a file in the directory of a savepoint without metadata ours, by its path in there? So is what worker processes write
+/// and who commits; and what runs of `copy` and `repack` do whose marks are there, since the names of their files hold their
+/// tokens. A local file in the making is what it is to become.
+pub(super) fn is_ours(below: &str, runs: &BTreeSet<FileToken>) -> bool {
+    let (directories, name) = below.rsplit_once('/').unwrap_or(("", below));
+    let name = name.split_once('#').map_or(name, |(name, _)| name);
+    if directories.split('/').any(|directory| matches!(directory, "." | "..")) || below.contains('\\') {
+        return false;
+    }
+    let is_common = || name == names::METADATA || names::parse_unfinished_marker(name).is_some();
+    let is_of_worker = || name.parse::<PhysicalFileName>().is_ok();
+    let is_of_run = || runs.iter().any(|run| name.contains(&run.to_string()));
+    (directories.is_empty() && (is_common() || is_of_worker())) || is_of_run()
+}
+
 impl Why {
     /// One word for machines.
     pub fn name(&self) -> &'static str {
@@ -77,6 +95,32 @@ impl fmt::Display for Why {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_say_what_is_left_of_an_unfinished_savepoint() {
+        const RUN: &str = "00000000000000ff";
+        let runs = BTreeSet::from([FileToken(0xff)]);
+        for (below, is_left) in [
+            ("ds1-a3-ww-c41-n0-0000000000000001", true),
+            ("ds1-a3-ww-c41-n0-0000000000000001#2", true),
+            ("_metadata#1", true),
+            ("_drystone-unfinished-00000000000000ff", true),
+            ("_drystone-unfinished-00000000000000ff#1", true),
+            ("5c027815-91c5-482a-a453-7f77fecacf2f-00000000000000ff", true),
+            ("shared/5c027815-91c5-482a-a453-7f77fecacf2f-00000000000000ff", true),
+            ("5c027815-91c5-482a-a453-7f77fecacf2f", false),
+            ("5c027815-91c5-482a-a453-7f77fecacf2f-00000000000000fe", false),
+            ("shared/ds1-a3-ww-c41-n0-0000000000000001", false),
+            ("deeper/_metadata#1", false),
+            ("._metadata.inprogress.5c027815-91c5-482a-a453-7f77fecacf2f", false),
+            ("../5c027815-91c5-482a-a453-7f77fecacf2f-00000000000000ff", false),
+            ("notes.txt", false),
+            ("", false),
+        ] {
+            assert_eq!(is_ours(below, &runs), is_left, "{below}");
+        }
+        assert!(!is_ours(&format!("x-{RUN}"), &BTreeSet::new()), "nothing says that there was such a run");
+    }
 
     #[test]
     fn places_say_whose_a_file_is() {

@@ -68,6 +68,8 @@ pub struct Entry {
     pub own_files: u64,
     /// Their bytes.
     pub own_bytes: u64,
+    /// It is marked as a savepoint that isn't whole: one that is under way, or whose job died before it had metadata.
+    pub is_unfinished: bool,
     /// The run of `repack` or `copy` that marks it: it is under way, or was interrupted.
     pub run: Option<FileToken>,
     /// It is being disposed of, or that was cut off.
@@ -206,6 +208,7 @@ impl<'a> Looks<'a> {
             figures: None,
             own_files: found.files,
             own_bytes: found.bytes,
+            is_unfinished: found.is_unfinished,
             run: found.run,
             is_disposing: found.is_disposing,
         };

@@ -7,7 +7,12 @@ use futures::stream::TryStreamExt;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::FileToken;
+use crate::store::names::PhysicalFileName;
 use crate::store::{FlinkPath, Listed, Location, names};
+
+fn is_ours(path: &FlinkPath, name: &str) -> bool {
+    PhysicalFileName::of(path).is_some() || names::parse_unfinished_marker(name).is_some()
+}
 
 /// What is right in a directory.
 pub(super) struct Place {
@@ -23,7 +28,13 @@ pub(super) struct Place {
 impl Place {
     pub(super) async fn of(root: Location) -> Result<Self> {
         let directory = root.list_dir().await?;
-        let is_checkpoint = directory.files.iter().any(|file| file.path.file_name() == Some(names::METADATA));
+        // A savepoint that has no metadata yet, or never will, is known by its files.
+        let is_savepoint = root.real().file_name().is_some_and(names::is_savepoint_directory);
+        let is_checkpoint = directory.files.iter().any(|file| match file.path.file_name() {
+            Some(names::METADATA) => true,
+            Some(name) if is_savepoint => names::is_flink_file(name) || is_ours(&file.path, name),
+            _ => false,
+        });
         let directories = directory.directories.iter().filter_map(FlinkPath::file_name).map(str::to_owned);
         let (jobs, others) = directories.partition(|name| names::parse_job_directory(name).is_some());
         Ok(Self { root, is_checkpoint, jobs, others })
@@ -76,6 +87,8 @@ pub(super) struct Found {
     /// Files right in it or deeper, and their bytes.
     pub(super) files: u64,
     pub(super) bytes: u64,
+    /// Is it marked as a savepoint that isn't whole?
+    pub(super) is_unfinished: bool,
     /// The run that marks it as unfinished.
     pub(super) run: Option<FileToken>,
     /// Is it being disposed of, or was that cut off?
@@ -130,6 +143,7 @@ impl Survey {
         match rest {
             names::METADATA => found.metadata = Some((file.size, file.modified)),
             names::DISPOSING => found.is_disposing = true,
+            _ if names::savepoint_marker(first).as_deref() == Some(rest) => found.is_unfinished = true,
             _ => match names::parse_unfinished_marker(rest) {
                 Some(run) => found.run = Some(run),
                 None => {

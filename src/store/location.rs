@@ -6,7 +6,7 @@ use std::sync::Arc;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::FlinkPath;
+use super::{FlinkPath, names};
 use super::cause::store_error;
 use super::local::{LocalDisk, is_partial_name};
 use super::stores::OpenStore;
@@ -52,6 +52,15 @@ impl Location {
     /// The directory that it is in; none for a store's root.
     pub fn parent(&self) -> Option<Self> {
         Self::new(self.name.parent()?, self.real.parent()?, self.store.clone()).ok()
+    }
+
+    /// Where, in a savepoint's directory, the file is that says that it isn't whole; none if this is no savepoint's of ours.
+    ///
+    /// # Errors
+    ///
+    /// As for [`join`](Self::join).
+    pub fn savepoint_marker(&self) -> Result<Option<Self>> {
+        self.name.file_name().and_then(names::savepoint_marker).map(|name| self.join(&name)).transpose()
     }
 
     /// The length of the file in bytes. One request.

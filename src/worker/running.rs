@@ -18,7 +18,7 @@ use crate::id::{CheckpointId, FileToken, Scope, Subtask};
 use crate::protocol::{Reason, SavepointFormat, SavepointTarget, SnapshotKind, Trigger};
 use crate::store::{FlinkPath, Location};
 use crate::sync::{Mutex, MutexGuard, OnceLock};
-use crate::write::{FileLayout, FileNaming, FilePool, InlineBudget, SealedFile, WriteSettings};
+use crate::write::{Beside, FileLayout, FileNaming, FilePool, InlineBudget, Mark, SealedFile, WriteSettings};
 
 /// What a snapshot has in each pool.
 #[derive(Clone, Default)]
@@ -59,13 +59,20 @@ impl Running {
         let claimed = claimed.iter().map(|path| FlinkPath::parse(path).map_err(|e| e.context("claimed directory")));
         let settings = worker.settings;
         let inline = Arc::new(InlineBudget::new(FileToken((worker.tokens)()), &settings.write));
+        let mark = match kind {
+            SnapshotKind::Checkpoint => None,
+            SnapshotKind::Savepoint(target) => savepoint_directory(worker, target)?.savepoint_marker()?.map(Mark::new),
+        };
         let pool = |directory, write: WriteSettings| {
             let (attempt, checkpoint, worker_name) = (*epoch, *checkpoint, worker.name.clone());
             let naming = FileNaming { directory, attempt, worker: worker_name, checkpoint };
             let (tokens, bounds) = (worker.tokens.clone(), worker.bounds.clone());
-            // A savepoint is the user's: nothing is restored from where this worker runs.
-            let backup = worker.backup.clone().filter(|_| matches!(kind, SnapshotKind::Checkpoint));
-            FilePool::backed_up(naming, write, tokens, inline.clone(), bounds, backup)
+            // A savepoint is the user's: nothing is restored from where this worker runs, and no sweep finds what is left of it.
+            let beside = match kind {
+                SnapshotKind::Checkpoint => Beside { backup: worker.backup.clone(), mark: None },
+                SnapshotKind::Savepoint(_) => Beside { backup: None, mark: mark.clone() },
+            };
+            FilePool::beside(naming, write, tokens, inline.clone(), bounds, beside)
         };
         let (exclusive, shared, channels) = match kind {
             SnapshotKind::Checkpoint => {

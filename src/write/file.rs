@@ -4,10 +4,11 @@ use bytes::{Bytes, BytesMut};
 use tokio::runtime::Handle;
 
 use super::bounds::Held;
+use super::pool::Beside;
 use super::segment::Chunk;
 use super::spares::BUFFER_BYTES;
 use super::{FileLayout, Origin, WriteSettings};
-use crate::backup::{Backup, Copying};
+use crate::backup::Copying;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FooterBuilder;
 use crate::format::footer::FOOTER_BYTES_MAX;
@@ -33,8 +34,7 @@ pub(super) struct OpenFile {
     held: Held,
     /// Set when a long segment is streamed: bytes go to the store while they come.
     stream: Option<Stream>,
-    /// Where a copy of it goes, beside the store.
-    backup: Option<Backup>,
+    beside: Beside,
     /// The copy, once bytes of the file have left.
     copying: Option<Copying>,
 }
@@ -77,10 +77,10 @@ impl OpenFile {
         token: FileToken,
         layout: FileLayout,
         held: Held,
-        backup: Option<Backup>,
+        beside: Beside,
     ) -> Self {
         let (footer, chunks, tail) = (FooterBuilder::new(token), Vec::new(), BytesMut::new());
-        Self { location, token, layout, footer, data_bytes: 0, chunks, tail, held, stream: None, backup, copying: None }
+        Self { location, token, layout, footer, data_bytes: 0, chunks, tail, held, stream: None, beside, copying: None }
     }
 
     /// Room for segments of `origin` below the cap; none when the footer is as long as it may be.
@@ -133,7 +133,10 @@ impl OpenFile {
             Some(stream) => stream,
             none => {
                 let runtime = Handle::try_current().map_err(|_| no_runtime(&self.location))?;
-                self.copying = self.backup.as_ref().and_then(|backup| backup.copy(self.location.name()));
+                if let Some(mark) = &self.beside.mark {
+                    mark.put().await?;
+                }
+                self.copying = self.beside.backup.as_ref().and_then(|backup| backup.copy(self.location.name()));
                 none.insert(Stream { upload: self.location.create_multipart().await?, runtime })
             }
         };
@@ -194,6 +197,9 @@ impl OpenFile {
     /// The copy on a local disk is written meanwhile, and isn't waited for.
     pub(super) async fn seal(mut self, part_bytes: u64) -> Result<SealedFile> {
         self.end_tail();
+        if let Some(mark) = &self.beside.mark {
+            mark.put().await?;
+        }
         let mut file_bytes = self.data_bytes;
         if self.layout == FileLayout::Packed {
             let footer = self.footer.encode();
@@ -201,7 +207,7 @@ impl OpenFile {
             self.chunks.push(footer);
         }
         let begun = self.copying.take();
-        let copying = begun.or_else(|| self.backup.as_ref()?.copy(self.location.name()));
+        let copying = begun.or_else(|| self.beside.backup.as_ref()?.copy(self.location.name()));
         if let Some(copying) = &copying {
             copying.push(&self.chunks);
         }

@@ -6,6 +6,7 @@
 mod bounds;
 mod file;
 mod inline;
+mod mark;
 mod pool;
 mod segment;
 mod spares;
@@ -13,6 +14,8 @@ mod spares;
 pub use bounds::Bounds;
 pub use file::{Placement, SealedFile};
 pub use inline::InlineBudget;
+pub(crate) use mark::Mark;
+pub(crate) use pool::Beside;
 pub use pool::{FileNaming, FilePool, Sealed, Tokens};
 pub use segment::{PlacedFiles, SegmentWriter, Written};
 

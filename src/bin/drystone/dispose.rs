@@ -85,7 +85,9 @@ fn as_deletions(found: &Found, disposed: &Disposed, shown: usize) -> String {
 
 fn head(found: &Found) -> String {
     let kind = found.kind.map_or("checkpoint", |kind| kind.name());
-    format!("{}, {} {}", found.directory, kind.to_lowercase(), found.checkpoint)
+    let kind = if found.is_unfinished { "unfinished savepoint".to_owned() } else { kind.to_lowercase() };
+    let number = found.checkpoint.map_or_else(String::new, |checkpoint| format!(" {checkpoint}"));
+    format!("{}, {kind}{number}", found.directory)
 }
 
 fn parts(metadata: bool, files: usize) -> String {
@@ -108,7 +110,9 @@ fn spared(spared: &[(NamedFile, Why)], shown: usize) -> String {
 
 fn missing(found: &Found, shown: usize) -> String {
     let lines = found.missing.iter().take(shown).map(|path| format!("missing {path}\n"));
-    lines.collect::<String>() + &more(found.missing.len(), shown)
+    let uploads = found.uploads.iter().take(shown).map(|path| format!("upload that was cut off {path}\n"));
+    let (lines, uploads) = (lines.collect::<String>(), uploads.collect::<String>());
+    lines + &more(found.missing.len(), shown) + &uploads + &more(found.uploads.len(), shown)
 }
 
 fn more(all: usize, shown: usize) -> String {
@@ -134,11 +138,13 @@ fn as_json(found: &Found, disposed: Option<&Disposed>) -> Value {
         "directory": found.directory.to_string(),
         "checkpointId": found.checkpoint,
         "kind": found.kind.map(|kind| kind.name()),
+        "unfinished": found.is_unfinished,
         "metadataBytes": found.metadata_bytes,
         "doomed": found.doomed.iter().map(file).collect::<Vec<_>>(),
         "doomedBytes": found.doomed_bytes(),
         "spared": spared(&found.spared),
         "missing": found.missing.iter().map(FlinkPath::to_string).collect::<Vec<_>>(),
+        "uploads": found.uploads.iter().map(FlinkPath::to_string).collect::<Vec<_>>(),
     });
     if let Some(disposed) = disposed {
         value["disposed"] = json!({

@@ -78,7 +78,10 @@ fn status(entry: &Entry, is_latest: bool) -> String {
         State::Barred { epoch } => format!("barred by the coordinator of epoch {epoch}: never completed"),
         State::NoMetadata => {
             let left = format!("{} of {}", count(entry.own_files, "file"), size(entry.own_bytes));
-            format!("no metadata: under way, or left behind: {left}")
+            match entry.is_unfinished {
+                true => format!("unfinished savepoint: under way, or left behind: {left}"),
+                false => format!("no metadata: under way, or left behind: {left}"),
+            }
         }
     };
     if is_latest {
@@ -144,6 +147,7 @@ fn entry_as_json(entry: &Entry, now: SystemTime) -> Value {
         "metadataBytes": figures.map(|figures| figures.totals.metadata_bytes),
         "ownFiles": entry.own_files,
         "ownBytes": entry.own_bytes,
+        "unfinished": entry.is_unfinished,
         "unfinishedRun": entry.run.map(|run| run.to_string()),
         "disposing": entry.is_disposing,
     })

@@ -23,7 +23,7 @@ use super::bounds::{Bounds, Shed};
 use super::file::{OpenFile, Placement, SealedFile, segment_handle};
 use super::inline::InlineBudget;
 use super::segment::{Chunk, SegmentWriter};
-use super::{FileLayout, Origin, PoolMode, WriteSettings};
+use super::{FileLayout, Mark, Origin, PoolMode, WriteSettings};
 use crate::backup::Backup;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{JavaString, StreamHandle};
@@ -65,14 +65,22 @@ struct Shared {
     inline: Arc<InlineBudget>,
     bounds: Bounds,
     on_failure: OnFailure,
-    /// Where copies of the files go, beside the store.
-    backup: Option<Backup>,
+    beside: Beside,
     /// Why nothing more is taken. Set under the lock of `state`, read also without.
     closed: OnceLock<Refusal>,
     /// Never held across an await; the lock of the bounds may be taken while it is held, and no other.
     state: Mutex<PoolState>,
     /// Told each time a file's outcome is known, and when the pool is closed.
     ended: Notify,
+}
+
+/// What is written beside a pool's files.
+#[derive(Clone, Default)]
+pub(crate) struct Beside {
+    /// Copies of the files, on a local disk.
+    pub(crate) backup: Option<Backup>,
+    /// A file that is there before the first of them.
+    pub(crate) mark: Option<Mark>,
 }
 
 /// What a failed upload does.
@@ -112,7 +120,7 @@ impl FilePool {
     /// A pool by itself, whose files are wanted all or none: after a failed upload it takes nothing. Starts nothing.
     pub fn new(naming: FileNaming, settings: WriteSettings, tokens: Tokens) -> Self {
         let inline = Arc::new(InlineBudget::new(FileToken(tokens()), &settings));
-        Self::with(naming, settings, tokens, inline, Bounds::alone(settings.uploads_max), OnFailure::Close, None)
+        Self::with(naming, settings, tokens, inline, Bounds::alone(settings.uploads_max), OnFailure::Close, Beside::default())
     }
 
     /// A pool among others, with which it shares bounds and maybe what may go inline: a failed upload fails only those
@@ -124,19 +132,19 @@ impl FilePool {
         inline: Arc<InlineBudget>,
         bounds: Bounds,
     ) -> Self {
-        Self::backed_up(naming, settings, tokens, inline, bounds, None)
+        Self::beside(naming, settings, tokens, inline, bounds, Beside::default())
     }
 
-    /// As [`sharing`](Self::sharing), and each file is copied to a local disk, too.
-    pub(crate) fn backed_up(
+    /// As [`sharing`](Self::sharing), with something written beside the files.
+    pub(crate) fn beside(
         naming: FileNaming,
         settings: WriteSettings,
         tokens: Tokens,
         inline: Arc<InlineBudget>,
         bounds: Bounds,
-        backup: Option<Backup>,
+        beside: Beside,
     ) -> Self {
-        Self::with(naming, settings, tokens, inline, bounds, OnFailure::Continue, backup)
+        Self::with(naming, settings, tokens, inline, bounds, OnFailure::Continue, beside)
     }
 
     fn with(
@@ -146,10 +154,10 @@ impl FilePool {
         inline: Arc<InlineBudget>,
         bounds: Bounds,
         on_failure: OnFailure,
-        backup: Option<Backup>,
+        beside: Beside,
     ) -> Self {
         let (closed, state, ended) = (OnceLock::new(), Mutex::default(), Notify::new());
-        let shared = Shared { naming, settings, tokens, inline, bounds, on_failure, backup, closed, state, ended };
+        let shared = Shared { naming, settings, tokens, inline, bounds, on_failure, beside, closed, state, ended };
         let shared = Arc::new(shared);
         let weak = Arc::downgrade(&shared);
         let shed: Weak<dyn Shed> = weak;
@@ -355,7 +363,7 @@ impl Shared {
         let location = directory.join(&name.to_string())?;
         state.file_count += 1;
         state.files.insert(token, FileEntry { location: location.clone(), outcome: Outcome::Open });
-        Ok(OpenFile::new(location, token, self.settings.layout, self.bounds.hold(), self.backup.clone()))
+        Ok(OpenFile::new(location, token, self.settings.layout, self.bounds.hold(), self.beside.clone()))
     }
 
     /// Takes a file out that has little room left; else, when too many are open, the fullest.
