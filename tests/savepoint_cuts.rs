@@ -69,7 +69,8 @@ async fn operations(pack: bool) -> usize {
     store.operations().len()
 }
 
-async fn run(pack: bool, number: usize, fault: Fault) {
+/// Returns whether what was left of a savepoint was marked as such, if anything was.
+async fn run(pack: bool, number: usize, fault: Fault) -> Option<bool> {
     let inner = Arc::new(InMemory::new());
     let store = FaultStore::new(inner.clone(), []);
     let job = Job::new(Arc::new(store.clone())).await.unwrap();
@@ -99,11 +100,13 @@ async fn run(pack: bool, number: usize, fault: Fault) {
         assert_ne!(latest.checkpoint, believed.number, "{context}: the savepoint is none of the job's");
         check(&next.stores, &latest.path, latest.checkpoint).await;
     }
+    let mut was_marked = None;
     if let Some((State::NoMetadata, at)) = &found {
         let kind = dispose(&next, at, false).await.err().map(|error| error.kind());
         // Only between the end of the mark and the metadata it can't be told from one that was whole.
         let is_unmarked = !files.iter().any(|file| file.contains("_drystone-unfinished-"));
         assert_eq!(kind, is_unmarked.then_some(ErrorKind::Conflict), "{context}: {files:?}");
+        was_marked = Some(!is_unmarked);
         if is_unmarked {
             assert_eq!(next.files("memory:/savepoints").await, files, "{context}");
             dispose(&next, at, true).await.unwrap();
@@ -122,6 +125,7 @@ async fn run(pack: bool, number: usize, fault: Fault) {
     }
     dispose(&next, &completed.path, false).await.unwrap();
     assert!(next.files("memory:/savepoints").await.is_empty(), "{context}: all was disposed of");
+    was_marked
 }
 
 /// Long after.
@@ -136,12 +140,16 @@ async fn dispose(job: &Job, at: &FlinkPath, abandoned: bool) -> drystone::Result
 async fn everywhere(pack: bool) {
     let operations = operations(pack).await;
     assert!(operations > 10, "{operations}");
+    let mut left = Vec::new();
     for number in 0..operations {
         for fault in [Fault::Crash, Fault::Before, Fault::After] {
-            run(pack, number, fault).await;
+            left.extend(run(pack, number, fault).await);
         }
     }
-    println!("pack={pack}: {operations} operations, {} runs", 3 * operations);
+    let marked = left.iter().filter(|&&was_marked| was_marked).count();
+    println!("pack={pack}: {operations} operations, {} runs, {} left something, {marked} marked", 3 * operations, left.len());
+    // The commit's own look at the mark and its put of the metadata are one operation apart.
+    assert!(marked > 0 && left.len() == marked + 1, "{left:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -74,7 +74,17 @@ impl Job {
     ) -> drystone::Result<Self> {
         let root = path("memory:/checkpoints");
         let stores = Stores::new().with_store(&root, store);
-        let directory = JobDirectory::of_job(&stores.locate(&root)?, JOB)?;
+        Self::at(stores, &root, settings, tokens).await
+    }
+
+    /// Its checkpoints go to `root`, and its savepoints wherever they are asked for.
+    pub async fn at(
+        stores: Stores,
+        root: &FlinkPath,
+        settings: CoordinatorSettings,
+        tokens: Tokens,
+    ) -> drystone::Result<Self> {
+        let directory = JobDirectory::of_job(&stores.locate(root)?, JOB)?;
         let spec = OperatorSpec::new(OPERATOR, SUBTASKS, 128);
         let (specs, own) = (vec![spec.clone()], directory.clone());
         let coordinator = Coordinator::recover(stores.clone(), own, specs, settings, tokens.clone()).await?;
@@ -85,6 +95,12 @@ impl Job {
 
     pub fn savepoint(&self, pack: bool) -> Trigger {
         self.coordinator.trigger_savepoint(self.coordinator.next_checkpoint(), &request(pack)).unwrap()
+    }
+
+    /// In a directory that is named.
+    pub fn savepoint_in(&self, directory: &FlinkPath, pack: bool) -> Trigger {
+        let request = SavepointRequest { directory: directory.clone(), ..request(pack) };
+        self.coordinator.trigger_savepoint(self.coordinator.next_checkpoint(), &request).unwrap()
     }
 
     /// All subtasks write two chunks each.
