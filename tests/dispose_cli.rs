@@ -168,3 +168,54 @@ fn a_packed_checkpoint_goes_as_a_whole() {
     assert!(!copied.files().iter().any(|file| file.starts_with("packed/")), "{:?}", copied.files());
     assert_eq!(copied.drystone("verify", JOB, &["--deep"]).status.code(), Some(0), "the source is whole");
 }
+
+#[test]
+fn an_unfinished_savepoint_is_listed_as_such_and_goes() {
+    let copied = Copied::new("v2-savepoint-native-rocksdb");
+    let (parent, left) = ("savepoint-native", "savepoint-native/savepoint-ababab-0123456789ab");
+    let before = there(&copied);
+    let files = ["ds1-a1-ww-c7-n0-00000000000000aa", "ds1-a1-ww-c7-n1-00000000000000bb"];
+    files.iter().for_each(|name| copied.write(&format!("{left}/{name}"), [7; 1000]));
+    copied.write(&format!("{left}/_drystone-unfinished-00000123456789ab"), "begun");
+    // By its own path, and beside others.
+    for (below, of) in [(left, left), (parent, left)] {
+        let listed = copied.drystone("list", below, &[]);
+        assert_eq!(listed.status.code(), Some(0), "{}", err(&listed));
+        let line =
+            out(&listed).lines().find(|line| line.trim_start().starts_with("savepoint-ababab")).unwrap().to_owned();
+        assert!(line.ends_with("unfinished savepoint: under way, or left behind: 2 files of 2.0 KB"), "{of}: {line}");
+        let json = parsed(&copied.drystone("list", below, &["--json"]));
+        let entries = json["groups"][0]["checkpoints"].as_array().unwrap();
+        let is_unfinished =
+            |entry: &&Value| entry["unfinished"] == json!(true) && entry["state"] == json!("noMetadata");
+        assert_eq!(entries.iter().filter(is_unfinished).count(), 1, "{json}");
+    }
+    let refused = copied.drystone("dispose", left, &["--delete"]);
+    assert_eq!((refused.status.code(), out(&refused)), (Some(2), String::new()));
+    assert!(err(&refused).contains("may be under way"), "{}", err(&refused));
+    let dry = copied.drystone("dispose", left, &["--grace", "0 s"]);
+    assert_eq!(dry.status.code(), Some(0), "{}", err(&dry));
+    assert!(
+        out(&dry).ends_with(
+            "savepoint-ababab-0123456789ab, unfinished savepoint 7: 3 files, 2.0 KB in all, would go; nothing was changed: \
+             --delete deletes them\n"
+        ),
+        "{}",
+        out(&dry)
+    );
+    assert_eq!(there(&copied).difference(&before).count(), 3);
+    copied.write(&format!("{left}/notes.txt"), "mine");
+    let foreign = copied.drystone("dispose", left, &["--delete", "--abandoned"]);
+    assert_eq!(foreign.status.code(), Some(2));
+    assert!(err(&foreign).contains("/notes.txt in it isn't Drystone's"), "{}", err(&foreign));
+    std::fs::remove_file(copied.at(left).join("notes.txt")).unwrap();
+    copied.age(Duration::from_secs(86_400 + 60));
+    let json = parsed(&copied.drystone("dispose", left, &["--delete", "--json"]));
+    assert_eq!(
+        (&json["unfinished"], &json["checkpointId"], &json["metadataBytes"]),
+        (&json!(true), &json!(7), &json!(null))
+    );
+    assert_eq!((&json["disposed"]["stopped"], &json["disposed"]["directories"]), (&json!(null), &json!(1)));
+    assert_eq!(there(&copied), before);
+    assert!(!copied.at(left).exists());
+}

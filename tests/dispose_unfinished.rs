@@ -129,7 +129,10 @@ async fn cut_off_anywhere_the_same_again_finishes_it() {
         let listing = list(&job.stores, &path("memory:/savepoints"), &ReadLimits::default()).await.unwrap();
         let entry = listing.groups[0].entries.iter().find(|entry| entry.path == at);
         assert_eq!(entry.is_none(), there.is_empty(), "{context}");
-        assert!(entry.is_none_or(|e| matches!(e.state, State::NoMetadata | State::Barred { .. })), "{context}: {entry:?}");
+        assert!(
+            entry.is_none_or(|e| matches!(e.state, State::NoMetadata | State::Barred { .. })),
+            "{context}: {entry:?}"
+        );
         let is_bar = |name: &String| name == "_metadata";
         assert!(there.iter().all(|name| is_bar(name) || before.contains(name)), "{context}: {there:?}");
         match dispose(&job.stores, &at).await {
@@ -179,7 +182,10 @@ async fn what_a_job_may_have_claimed_stays() {
     claiming.visit_streams_mut(|_, handle| {
         let StreamHandle::Relative(file) = &*handle else { panic!("{handle:?}") };
         let absolute = savepoint.path.join(&file.path.to_text()).unwrap().to_string();
-        *handle = StreamHandle::File(drystone::handle::FileHandle { path: JavaString::new(&absolute).unwrap(), ..file.clone() });
+        *handle = StreamHandle::File(drystone::handle::FileHandle {
+            path: JavaString::new(&absolute).unwrap(),
+            ..file.clone()
+        });
     });
     let none: Vec<NamedFile> = Vec::new();
     let writer = JavaString::new("drystone").unwrap();

@@ -147,7 +147,11 @@ async fn everywhere(pack: bool) {
         }
     }
     let marked = left.iter().filter(|&&was_marked| was_marked).count();
-    println!("pack={pack}: {operations} operations, {} runs, {} left something, {marked} marked", 3 * operations, left.len());
+    println!(
+        "pack={pack}: {operations} operations, {} runs, {} left something, {marked} marked",
+        3 * operations,
+        left.len()
+    );
     // The commit's own look at the mark and its put of the metadata are one operation apart.
     assert!(marked > 0 && left.len() == marked + 1, "{left:?}");
 }

@@ -30,7 +30,12 @@ pub(super) struct Whole {
 
 impl Whole {
     /// As [`Disposal::look`](super::Disposal::look).
-    pub(super) async fn look(stores: &Stores, path: &FlinkPath, settings: &DisposeSettings, now: SystemTime) -> Result<Self> {
+    pub(super) async fn look(
+        stores: &Stores,
+        path: &FlinkPath,
+        settings: &DisposeSettings,
+        now: SystemTime,
+    ) -> Result<Self> {
         let (checkpoint, metadata) = load(stores, path).await?;
         let directory = checkpoint.directory.clone();
         let (Some(root), Some(name)) = (directory.parent(), directory.real().file_name()) else {

@@ -194,8 +194,7 @@ impl Unfinished {
 impl Contents {
     /// `None`: it has metadata, or had when a disposal began.
     async fn of(directory: &Location) -> Result<Option<Self>> {
-        let mut contents =
-            Self { files: vec![], partials: vec![], uploads: vec![], markers: vec![], is_barred: false };
+        let mut contents = Self { files: vec![], partials: vec![], uploads: vec![], markers: vec![], is_barred: false };
         for file in directory.list().await? {
             match file.path.relative_to(directory.name()) {
                 Some(names::METADATA) if file.size > BARRED_BYTES_MAX => return Ok(None),

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::{FlinkPath, names};
 use super::cause::store_error;
 use super::local::{LocalDisk, is_partial_name};
 use super::stores::OpenStore;
 use super::uploads::Uploads;
+use super::{FlinkPath, names};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A file, or a directory with all below it, with the path that names it. Cheap to clone.

@@ -93,7 +93,8 @@ pub fn is_savepoint_directory(name: &str) -> bool {
 /// The file that says that the savepoint in the directory of this name was begun and isn't whole; none if no savepoint of ours
 /// is called so.
 pub fn savepoint_marker(directory: &str) -> Option<String> {
-    let is_hex = |text: &str, length| text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let is_hex =
+        |text: &str, length| text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let (job, token) = directory.strip_prefix(SAVEPOINT_PREFIX)?.split_once('-')?;
     let token = u64::from_str_radix(token, 16).ok().filter(|_| is_hex(job, 6) && is_hex(token, 12))?;
     Some(unfinished_marker(FileToken(token)))

@@ -72,13 +72,7 @@ pub struct SealedFile {
 }
 
 impl OpenFile {
-    pub(super) fn new(
-        location: Location,
-        token: FileToken,
-        layout: FileLayout,
-        held: Held,
-        beside: Beside,
-    ) -> Self {
+    pub(super) fn new(location: Location, token: FileToken, layout: FileLayout, held: Held, beside: Beside) -> Self {
         let (footer, chunks, tail) = (FooterBuilder::new(token), Vec::new(), BytesMut::new());
         Self { location, token, layout, footer, data_bytes: 0, chunks, tail, held, stream: None, beside, copying: None }
     }

@@ -158,16 +158,17 @@ pub struct LatestArguments {
 
 #[derive(Args)]
 pub struct DisposeArguments {
-    /// A savepoint's or checkpoint's directory, or its _metadata file.
+    /// A savepoint's or checkpoint's directory, or its _metadata file; or the directory of a savepoint of Drystone's that never
+    /// had metadata, since its job died before.
     pub path: String,
     /// Deletes it. Without it nothing is changed.
     #[arg(long)]
     pub delete: bool,
     /// Takes the job of a checkpoint for alive, and refuses, if its coordinator has written anything within this time: longer
-    /// than the time between two checkpoints.
+    /// than the time between two checkpoints. So with a savepoint that has no metadata, if anything in it was written since.
     #[arg(long, value_name = "DURATION", default_value = "1 d")]
     pub grace: FlinkDuration,
-    /// The job is over, and no other has taken its checkpoints over: its signs of life don't count.
+    /// The job is over, and no other has taken its checkpoints over, nor claimed the savepoint: its signs of life don't count.
     #[arg(long)]
     pub abandoned: bool,
     /// Deletes files in taskowned, too, which are otherwise left to the tasks.

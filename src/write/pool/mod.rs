@@ -120,7 +120,15 @@ impl FilePool {
     /// A pool by itself, whose files are wanted all or none: after a failed upload it takes nothing. Starts nothing.
     pub fn new(naming: FileNaming, settings: WriteSettings, tokens: Tokens) -> Self {
         let inline = Arc::new(InlineBudget::new(FileToken(tokens()), &settings));
-        Self::with(naming, settings, tokens, inline, Bounds::alone(settings.uploads_max), OnFailure::Close, Beside::default())
+        Self::with(
+            naming,
+            settings,
+            tokens,
+            inline,
+            Bounds::alone(settings.uploads_max),
+            OnFailure::Close,
+            Beside::default(),
+        )
     }
 
     /// A pool among others, with which it shares bounds and maybe what may go inline: a failed upload fails only those
