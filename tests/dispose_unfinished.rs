@@ -11,7 +11,7 @@ mod live;
 #[path = "support/savepoint_job.rs"]
 mod savepoint_job;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -24,8 +24,9 @@ use drystone::jobs::{State, list};
 use drystone::protocol::{SnapshotKind, Trigger};
 use drystone::read::{Checkpoint, ReadLimits};
 use drystone::repack::{self, Options};
-use drystone::store::{FlinkPath, Location, Stores};
+use drystone::store::{FlinkPath, Location, Stores, UploadLog};
 use fault_store::{Fault, FaultStore};
+use futures::future::BoxFuture;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use savepoint_job::{Job, check, path};
@@ -258,6 +259,88 @@ async fn from_the_first_delete_on_it_cannot_be_completed() {
     // Its coordinator has removed the rest; the bar goes with a further disposal, which needs no other word.
     assert_eq!(job.files(&at.to_string()).await, ["_metadata"]);
     assert!(dispose(&job.stores, &at).await.unwrap().is_complete());
+    assert!(job.files(&at.to_string()).await.is_empty());
+}
+
+/// Cut off right before the first file goes: its coordinator, alive after all, can't complete it.
+#[tokio::test(start_paused = true)]
+async fn the_bar_comes_before_the_first_delete() {
+    let filled = async || {
+        let inner = Arc::new(InMemory::new());
+        let job = Job::new(inner.clone()).await.unwrap();
+        let trigger = job.savepoint(false);
+        for (index, handles) in job.write(&trigger).await.unwrap() {
+            job.acknowledge(&trigger, index, handles).unwrap();
+        }
+        (inner, job, trigger)
+    };
+    let over = |inner: Arc<InMemory>, faults: Vec<(usize, Fault)>| {
+        let store = FaultStore::new(inner, faults);
+        (store.clone(), Stores::new().with_store(&path("memory:/"), Arc::new(store)))
+    };
+    let (inner, _, trigger) = filled().await;
+    let (store, stores) = over(inner, vec![]);
+    assert!(dispose(&stores, &directory_of(&trigger)).await.unwrap().is_complete());
+    let first = store.operations().iter().position(|operation| operation.starts_with("delete")).unwrap();
+
+    let (inner, job, trigger) = filled().await;
+    let at = directory_of(&trigger);
+    let (_, stores) = over(inner, vec![(first, Fault::Crash)]);
+    let cut = dispose(&stores, &at).await.unwrap();
+    assert!(!cut.is_complete() && cut.metadata_gone && cut.files.is_empty(), "{cut:?}");
+    assert_eq!(job.files(&at.to_string()).await.len(), 6, "all of it, and the bar");
+    let refused = job.coordinator.complete(trigger.checkpoint).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");
+    assert!(dispose(&job.stores, &at).await.unwrap().is_complete());
+    assert!(job.files(&at.to_string()).await.is_empty());
+}
+
+/// Uploads that a store says it has.
+#[derive(Default)]
+struct Log(Mutex<Vec<(String, String, SystemTime)>>);
+
+impl UploadLog for Log {
+    fn list(&self, prefix: &str) -> BoxFuture<'_, drystone::Result<Vec<(String, String, SystemTime)>>> {
+        let all = self.0.lock().unwrap().clone();
+        let found = all.into_iter().filter(|(key, ..)| key.starts_with(prefix)).collect();
+        Box::pin(async { Ok(found) })
+    }
+
+    fn abort(&self, key: &str, id: &str) -> BoxFuture<'_, drystone::Result<()>> {
+        self.0.lock().unwrap().retain(|(k, i, _)| (k.as_str(), i.as_str()) != (key, id));
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[tokio::test]
+async fn uploads_that_were_cut_off_go_too_and_count_as_the_files_they_were_to_be() {
+    let (job, at) = left().await;
+    let key = |below: &str| format!("{}/{below}", at.path().trim_start_matches('/'));
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30);
+    let ours = key("ds1-a1-ww-c1-n9-00000000000000aa");
+    for (upload, started, text) in [
+        (key("foreign"), old, Some("foreign in it isn't Drystone's")),
+        (ours.clone(), later(), Some("may be under way")),
+        (ours, old, None),
+    ] {
+        let log = Arc::new(Log::default());
+        let elsewhere = ("savepoints/elsewhere".to_owned(), "b".to_owned(), old);
+        *log.0.lock().unwrap() = vec![(upload, "a".to_owned(), started), elsewhere.clone()];
+        let stores = job.stores.clone().with_uploads(&path("memory:/"), log.clone());
+        let found = look(&stores, &at, &DisposeSettings::default()).await;
+        match text {
+            Some(text) => {
+                let error = found.map(drop).unwrap_err();
+                assert!(error.kind() == ErrorKind::Conflict && error.to_string().contains(text), "{error}");
+            }
+            None => {
+                let disposal = found.unwrap();
+                assert_eq!(disposal.found().uploads.len(), 1);
+                assert!(disposal.delete(&|_, _| {}).await.is_complete());
+                assert_eq!(*log.0.lock().unwrap(), [elsewhere]);
+            }
+        }
+    }
     assert!(job.files(&at.to_string()).await.is_empty());
 }
 

@@ -200,6 +200,19 @@ async fn a_part_of_a_file_is_not_taken_for_all_of_it() {
     assert_eq!(refused.kind(), ErrorKind::Damaged, "{refused}");
 }
 
+/// Without its trailer the metadata looks like stock Flink's, but for the names of the files.
+#[tokio::test]
+async fn metadata_that_ends_where_its_trailer_began_is_found() {
+    let (job, at, _) = taken(false).await;
+    let metadata = job.stores.locate(&at.join("_metadata").unwrap()).unwrap();
+    let bytes = bytes_of(&metadata).await;
+    let (end, _) = Trailer::find(&bytes).unwrap().unwrap();
+    metadata.replace(bytes.slice(..end as usize)).await.unwrap();
+    let found = verify(&job.stores, &at, &ReadLimits::default(), &|_, _| {}).await.unwrap();
+    let [finding] = &found.findings[..] else { panic!("{found:?}") };
+    assert!(finding.file == *metadata.name() && finding.problem.contains("its trailer is missing"), "{finding}");
+}
+
 /// From before trailers had checksums, or from a state backend that writes its own files: all there, and not checked.
 #[tokio::test]
 async fn without_checksums_it_is_read_as_ever() {

@@ -12,6 +12,7 @@ use crate::handle::Place;
 use crate::id::OperatorId;
 use crate::read::{Checkpoint, Content, State, StateStream, Wanted};
 use crate::store::FlinkPath;
+use crate::store::names::PhysicalFileName;
 
 /// How many findings of damaged bytes are laid to a byte.
 const LOCATED_MAX: usize = 16;
@@ -136,7 +137,9 @@ impl Audit {
         self.counts.files = state.files.len() as u64;
         let metadata = self.metadata.clone();
         let Some(trailer) = &checkpoint.decoded.trailer else {
-            if self.is_sound() && state.streams.iter().any(|s| s.id.is_some()) {
+            if self.is_sound()
+                && (state.streams.iter().any(|s| s.id.is_some()) || has_pieces_of_ours(checkpoint, state))
+            {
                 let problem = "written by Drystone, but its trailer is missing: the file was cut short";
                 self.add(Finding::in_file(&metadata, Some(checkpoint.bytes.len() as u64), problem));
             }
@@ -178,6 +181,12 @@ impl Audit {
             }
         }
     }
+}
+
+/// Files that are one piece each, as a savepoint has them: they have no ids, but names of ours.
+fn has_pieces_of_ours(checkpoint: &Checkpoint, state: &State) -> bool {
+    let is_beside = |name: &FlinkPath| name.parent().as_ref() == Some(checkpoint.directory.name());
+    state.files.iter().any(|file| is_beside(&file.name) && PhysicalFileName::of(&file.name).is_some())
 }
 
 fn owner(owner: &SectionOwner) -> (Option<OperatorId>, Option<u32>) {
