@@ -128,6 +128,31 @@ fn verify_counts_what_it_cannot_check() {
     assert_eq!(result["metadataChecked"], false);
 }
 
+/// Files that handles name whole have their checksums in the trailer of a copy, whoever wrote them.
+#[test]
+fn a_copy_of_stock_files_can_be_checked() {
+    let (to, source) = (tempfile::tempdir().unwrap(), fixture("v2-rocksdb-plain", "chk-3"));
+    let report = json(&on_fixtures(&["copy", "--json", &source, to.path().to_str().unwrap()]));
+    let copy = PathBuf::from(report["destination"].as_str().unwrap().trim_start_matches("file:"));
+    let verified = |at: &str| json(&on_fixtures(&["verify", "--json", at]));
+    let (before, after) = (verified(&source), verified(copy.to_str().unwrap()));
+    assert_eq!(before["streamsChecked"], 0);
+    assert_eq!(
+        (&after["streamsChecked"], &after["streamsUnchecked"]),
+        (&before["files"], &Value::from(1)),
+        "one is inline"
+    );
+    let file = fs::read_dir(copy.join("shared")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let damaged = verified(copy.to_str().unwrap());
+    assert_eq!(damaged["sound"], false);
+    let named = damaged["findings"][0]["file"].as_str().unwrap();
+    assert!(named.ends_with(file.file_name().unwrap().to_str().unwrap()), "{damaged}");
+}
+
 #[test]
 fn a_missing_file_is_bad_and_named_with_its_operator_and_subtask() {
     let to = tempfile::tempdir().unwrap();
