@@ -8,7 +8,7 @@ use std::path::Path;
 use bytes::Bytes;
 use drystone::format::checksum::crc32c;
 use drystone::format::decode;
-use drystone::handle::OperatorSubtasks;
+use drystone::handle::{KeyedHandle, OperatorSubtasks, StreamHandle};
 use drystone::id::Subtask;
 use drystone::protocol::{Acknowledgement, SealedSize};
 use proptest::prelude::*;
@@ -44,6 +44,34 @@ fn every_state_comes_back() {
     for acknowledgement in &all {
         let bytes = acknowledgement.to_bytes().unwrap();
         assert_eq!(&Acknowledgement::from_bytes(bytes).unwrap(), acknowledgement);
+    }
+}
+
+/// Of key groups, the checksums: that Flink's encoding of the state has no place for.
+#[test]
+fn checksums_come_along() {
+    let mut some = 0;
+    for mut acknowledgement in all() {
+        let plain = acknowledgement.to_bytes().unwrap();
+        assert!(plain.ends_with(&2_u32.to_be_bytes()), "what an earlier coordinator can read");
+        let Some(state) = &mut acknowledgement.state else { continue };
+        let Some(KeyedHandle::KeyGroups(handle)) = &mut state.managed_keyed else { continue };
+        if matches!(handle.delegate.innermost(), StreamHandle::Inline(_)) {
+            continue;
+        }
+        handle.checksums = (7..8 + handle.offsets.len() as u32).collect();
+        some += 1;
+        let bytes = acknowledgement.to_bytes().unwrap();
+        assert_eq!(bytes.len(), plain.len() + 4 + 8 + 4 * checksums(&acknowledgement));
+        assert_eq!(Acknowledgement::from_bytes(bytes).unwrap(), acknowledgement);
+    }
+    assert!(some > 2, "{some}");
+}
+
+fn checksums(acknowledgement: &Acknowledgement) -> usize {
+    match acknowledgement.state.as_ref().and_then(|state| state.managed_keyed.as_ref()) {
+        Some(KeyedHandle::KeyGroups(handle)) => handle.checksums.len(),
+        _ => 0,
     }
 }
 

@@ -26,7 +26,8 @@ fn storage() -> Storage {
 
 fn keyed(delegate: StreamHandle) -> SubtaskState {
     let range = KeyGroupRange { start: 0, count: 2 };
-    let keyed = KeyGroupsHandle { form: KeyGroupsForm::WithoutId, range, offsets: vec![1, 5], delegate };
+    let keyed =
+        KeyGroupsHandle { form: KeyGroupsForm::WithoutId, range, offsets: vec![1, 5], delegate, checksums: Vec::new() };
     SubtaskState { managed_keyed: Some(KeyedHandle::KeyGroups(keyed)), ..SubtaskState::default() }
 }
 

@@ -227,7 +227,7 @@ async fn key_groups_within_key_groups_keep_their_offsets() {
     let disk = Disk::new();
     let keyed = |delegate| {
         let (form, range) = (KeyGroupsForm::WithId(text("id")), KeyGroupRange { start: 0, count: 1 });
-        let keyed = KeyGroupsHandle { form, range, offsets: vec![3], delegate };
+        let keyed = KeyGroupsHandle { form, range, offsets: vec![3], delegate, checksums: Vec::new() };
         SubtaskState { managed_keyed: Some(KeyedHandle::KeyGroups(keyed)), ..SubtaskState::default() }
     };
     let nested = key_groups(key_groups(disk.file("f", &chunk(1000, 1))));

@@ -103,7 +103,7 @@ async fn key_groups(site: &Site) -> (Storage, FlinkPath) {
     let durable = snapshot.seal().await.unwrap();
     let offsets = (0..i64::from(GROUPS)).map(|group| 1 + group * GROUP_BYTES as i64).collect();
     let (range, delegate) = (KeyGroupRange { start: 0, count: GROUPS }, durable.handle(&written).unwrap().unwrap());
-    let keyed = KeyGroupsHandle { form: KeyGroupsForm::WithoutId, range, offsets, delegate };
+    let keyed = KeyGroupsHandle { form: KeyGroupsForm::WithoutId, range, offsets, delegate, checksums: Vec::new() };
     let state = SubtaskState { managed_keyed: Some(KeyedHandle::KeyGroups(keyed)), ..SubtaskState::default() };
     let (epoch, checkpoint, sealed) = (trigger.epoch, trigger.checkpoint, durable.sealed().to_vec());
     let (subtask, state) = (spec.subtask(0), Some(Box::new(state)));

@@ -53,7 +53,7 @@ async fn part(
     let range = KeyGroupRange::of_subtask(index, 2, 128).unwrap();
     let offsets = vec![0; 64];
     let form = KeyGroupsForm::WithId(JavaString::new(&format!("handle-{index}")).unwrap());
-    let keyed = KeyGroupsHandle { form, range, offsets, delegate };
+    let keyed = KeyGroupsHandle { form, range, offsets, delegate, checksums: Vec::new() };
     let state = SubtaskState { managed_keyed: Some(KeyedHandle::KeyGroups(keyed)), ..SubtaskState::default() };
     let (epoch, checkpoint) = (trigger.epoch, trigger.checkpoint);
     let acknowledgement =

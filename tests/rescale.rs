@@ -7,17 +7,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use drystone::ErrorKind;
 use drystone::config::{ClaimMode, Config};
+use drystone::format::{Trailer, decode, encode};
 use drystone::handle::{
     DistributionMode, JavaString, KeyGroupsForm, KeyGroupsHandle, KeyedHandle, OperatorStateHandle, StatePartitions,
-    SubtaskState,
+    StreamHandle, SubtaskState,
 };
 use drystone::id::{JobId, KeyGroupRange, OperatorId, Scope};
 use drystone::protocol::{Acknowledgement, OperatorSpec};
 use drystone::read::{KeyedState, Partition, ReadLimits, Restore, Restored, TaskPartitions, TaskRestore};
 use drystone::storage::Storage;
 use drystone::store::FlinkPath;
+use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
+use object_store::path::Path;
 
 const OPERATOR: OperatorId = OperatorId([3; 16]);
 const KEY_GROUPS: u32 = 16;
@@ -56,10 +60,15 @@ async fn checkpoint(store: &Arc<InMemory>, job: u8, from: Option<&FlinkPath>, ta
     for (subtask, task) in spec.subtasks().zip(tasks) {
         let snapshot = worker.begin(subtask, &trigger).unwrap();
         let range = KeyGroupRange::of_subtask(subtask.index, spec.parallelism, KEY_GROUPS).unwrap();
-        let (keyed, offsets) = in_parts(task.keyed.values());
         let mut segment = snapshot.segment(Scope::Exclusive, None);
-        segment.write(keyed).await.unwrap();
-        let keyed = (segment.finish().await.unwrap(), range, offsets);
+        segment.write_slice(HEAD).await.unwrap();
+        let mut offsets = Vec::new();
+        for group in task.keyed.values() {
+            offsets.push(segment.mark() as i64);
+            segment.write(Bytes::copy_from_slice(group.as_bytes())).await.unwrap();
+        }
+        let checksums = segment.part_checksums();
+        let keyed = (segment.finish().await.unwrap(), range, offsets, checksums);
         let named = SPLIT.map(|name| (name, DistributionMode::SplitDistribute, task.split[name].clone()));
         let others = [
             ("everyone's", DistributionMode::Union, task.union.clone()),
@@ -78,10 +87,10 @@ async fn checkpoint(store: &Arc<InMemory>, job: u8, from: Option<&FlinkPath>, ta
         let operator = (segment.finish().await.unwrap(), states);
         under_way.push((subtask, keyed, operator, snapshot.finish()));
     }
-    for (subtask, (keyed, range, offsets), (operator, states), ticket) in under_way {
+    for (subtask, (keyed, range, offsets, checksums), (operator, states), ticket) in under_way {
         let durable = ticket.seal().await.unwrap();
         let delegate = durable.handle(&keyed).unwrap().unwrap();
-        let keyed = KeyGroupsHandle { form: KeyGroupsForm::WithoutId, range, offsets, delegate };
+        let keyed = KeyGroupsHandle { form: KeyGroupsForm::WithoutId, range, offsets, delegate, checksums };
         let delegate = durable.handle(&operator).unwrap().unwrap();
         let state = SubtaskState {
             managed_keyed: Some(KeyedHandle::KeyGroups(keyed)),
@@ -90,6 +99,7 @@ async fn checkpoint(store: &Arc<InMemory>, job: u8, from: Option<&FlinkPath>, ta
         };
         let (epoch, checkpoint, sealed) = (trigger.epoch, trigger.checkpoint, durable.sealed().to_vec());
         let acknowledgement = Acknowledgement { epoch, checkpoint, subtask, state: Some(Box::new(state)), sealed };
+        let acknowledgement = Acknowledgement::from_bytes(acknowledgement.to_bytes().unwrap()).unwrap();
         coordinator.acknowledge(acknowledgement).unwrap();
     }
     (storage, coordinator.complete(trigger.checkpoint).await.unwrap().path)
@@ -105,27 +115,24 @@ fn in_parts<'a>(parts: impl IntoIterator<Item = &'a String>) -> (Bytes, Vec<i64>
     (bytes.into(), offsets)
 }
 
+/// Nothing is read for being between two things that are needed.
+const EXACT: ReadLimits =
+    ReadLimits { gap_bytes_max: 0, range_bytes_max: 8 << 20, memory_bytes_max: 64 << 20, requests_max: 32 };
+
 /// What each task of `parallelism` restores.
-async fn restored(storage: &Storage, path: &FlinkPath, parallelism: u32) -> Vec<Task> {
-    // Nothing is read for being between two things that are needed.
-    let limits = ReadLimits { gap_bytes_max: 0, ..ReadLimits::default() };
-    let restore = Restore::open(storage.stores(), path, limits).await.unwrap();
+async fn restored(storage: &Storage, path: &FlinkPath, parallelism: u32, reads: Reads) -> Vec<Task> {
+    let restore = Restore::open(storage.stores(), path, EXACT).await.unwrap();
     let mut tasks = Vec::new();
     for index in 0..parallelism {
         let task = restore.task(OPERATOR, index, parallelism).unwrap();
         let found = task.read_all().await.unwrap();
-        let mut keyed = BTreeMap::new();
-        for handle in &task.managed_keyed {
-            let KeyedState::KeyGroups { stream, .. } = &handle.state else { panic!("{handle:?}") };
-            for part in found.parts(stream.unwrap()) {
-                if let Some(group) = part.key_group {
-                    assert!(keyed.insert(group, text(&part.bytes)).is_none(), "{group} twice");
-                }
-            }
-        }
+        assert_eq!((found.counts.unverified_bytes, found.counts.gap_bytes), (0, 0));
+        assert!(reads == Reads::Whole || found.counts.read_bytes == found.counts.state_bytes, "{:?}", found.counts);
+        let keyed = key_groups(&task, &found);
         let range = KeyGroupRange::of_subtask(index, parallelism, KEY_GROUPS).unwrap();
         assert!(keyed.keys().copied().eq(range.start..range.start + range.count), "{keyed:?}");
-        read_no_more_than(&restore.key_groups(OPERATOR, range).unwrap(), &keyed).await;
+        read_alone(&restore, range, &keyed, reads).await;
+        read_over_gaps(storage, path, range, &keyed).await;
 
         let partitions = task.managed_partitions();
         let of = |name: &str| contents(&found, partitions.iter().find(|found| found.name.to_text() == name));
@@ -135,20 +142,59 @@ async fn restored(storage: &Storage, path: &FlinkPath, parallelism: u32) -> Vec<
     tasks
 }
 
-/// Its key groups, and the head of each stream: nothing else, but for streams of which half or more is needed, which are read
-/// whole and checked.
-async fn read_no_more_than(alone: &TaskRestore, keyed: &BTreeMap<u32, String>) {
-    let (mut delivered, mut read) = (0, 0);
+fn key_groups(task: &TaskRestore, found: &Restored) -> BTreeMap<u32, String> {
+    let mut keyed = BTreeMap::new();
+    for handle in &task.managed_keyed {
+        let KeyedState::KeyGroups { stream, .. } = &handle.state else { panic!("{handle:?}") };
+        for part in found.parts(stream.unwrap()) {
+            if let Some(group) = part.key_group {
+                assert!(keyed.insert(group, text(&part.bytes)).is_none(), "{group} twice");
+            }
+        }
+    }
+    keyed
+}
+
+/// What is read of a stream of which some key groups are needed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Reads {
+    /// These, and the head.
+    Needed,
+    /// All of it, since nothing else could be checked.
+    Whole,
+}
+
+async fn read_alone(restore: &Restore, range: KeyGroupRange, keyed: &BTreeMap<u32, String>, reads: Reads) {
+    let alone = restore.key_groups(OPERATOR, range).unwrap();
+    let (mut needed, mut read) = (0, 0);
     for handle in &alone.managed_keyed {
         let KeyedState::KeyGroups { handle: whole, .. } = &handle.state else { panic!("{handle:?}") };
         let groups = handle.key_groups.start..handle.key_groups.start + handle.key_groups.count;
-        let needed = HEAD.len() + groups.map(|group| keyed[&group].len()).sum::<usize>();
-        let size = whole.delegate.size().unwrap();
-        delivered += needed as u64;
-        read += if needed as u64 * 2 >= size { size } else { needed as u64 };
+        let bytes = (HEAD.len() + groups.map(|group| keyed[&group].len()).sum::<usize>()) as u64;
+        needed += bytes;
+        read += if reads == Reads::Needed { bytes } else { whole.delegate.size().unwrap() };
     }
     let counts = alone.read_all().await.unwrap().counts;
-    assert_eq!((counts.state_bytes, counts.read_bytes), (delivered, read));
+    assert_eq!((counts.state_bytes, counts.read_bytes), (needed, read));
+    assert_eq!((counts.gap_bytes, counts.unverified_bytes), (0, 0));
+}
+
+/// With fewer requests: what is read over is counted, and is no more than was allowed.
+async fn read_over_gaps(storage: &Storage, path: &FlinkPath, range: KeyGroupRange, keyed: &BTreeMap<u32, String>) {
+    for gap_bytes_max in [1, 5_000, 700_000, 1 << 30] {
+        let limits = ReadLimits { gap_bytes_max, ..EXACT };
+        let restore = Restore::open(storage.stores(), path, limits).await.unwrap();
+        let task = restore.key_groups(OPERATOR, range).unwrap();
+        let found = task.read_all().await.unwrap();
+        assert!(key_groups(&task, &found) == *keyed, "{range} with gaps of {gap_bytes_max}");
+        let counts = found.counts;
+        assert_eq!(counts.unverified_bytes, 0);
+        // One between head and groups, and one behind each stream.
+        assert!(counts.gap_bytes <= gap_bytes_max.saturating_mul(task.managed_keyed.len() as u64 * 2), "{counts:?}");
+        let only_checked = counts.read_bytes - counts.gap_bytes - counts.state_bytes;
+        let group_bytes = keyed.values().next().unwrap().len();
+        assert!(only_checked == 0 || group_bytes < 256, "{counts:?}");
+    }
 }
 
 fn contents(found: &Restored, partitions: Option<&TaskPartitions>) -> Vec<String> {
@@ -188,36 +234,39 @@ fn check(before: &[Task], after: &[Task]) {
     }
 }
 
-#[tokio::test]
-async fn from_three_to_five_to_two() {
+/// What three tasks have, with key groups of so many bytes.
+fn first(group_bytes: usize) -> Vec<Task> {
+    // None as long as another.
+    let key_group = |group: u32| format!("{group:03} ").repeat(group_bytes / 4 + group as usize);
+    let task = |index| {
+        let range = KeyGroupRange::of_subtask(index, 3, KEY_GROUPS).unwrap();
+        let of = |name: &str, count: u32| (0..count).map(|n| format!("{name} {index}.{n};")).collect::<Vec<_>>();
+        Task {
+            keyed: (range.start..range.start + range.count).map(|group| (group, key_group(group))).collect(),
+            split: [
+                ("splits", of("split", 4 - index)),
+                ("odd", of("odd", index)),
+                ("one", of("one", u32::from(index == 1))),
+            ]
+            .into(),
+            union: of("union", 2),
+            broadcast: vec!["rule 1;".into(), "rule 2;".into()],
+        }
+    };
+    (0..3).map(task).collect()
+}
+
+async fn from_three_to_five_to_two(group_bytes: usize, reads: Reads) {
     let store = Arc::new(InMemory::new());
-    // Longer than what is read whole to be checked.
-    let key_group = |group: u32| format!("{group:02} ").repeat(200_000);
-    let first: Vec<Task> = (0..3)
-        .map(|index| {
-            let range = KeyGroupRange::of_subtask(index, 3, KEY_GROUPS).unwrap();
-            let of = |name: &str, count: u32| (0..count).map(|n| format!("{name} {index}.{n};")).collect::<Vec<_>>();
-            Task {
-                keyed: (range.start..range.start + range.count).map(|group| (group, key_group(group))).collect(),
-                split: [
-                    ("splits", of("split", 4 - index)),
-                    ("odd", of("odd", index)),
-                    ("one", of("one", u32::from(index == 1))),
-                ]
-                .into(),
-                union: of("union", 2),
-                broadcast: vec!["rule 1;".into(), "rule 2;".into()],
-            }
-        })
-        .collect();
+    let first = first(group_bytes);
     let (storage, path) = checkpoint(&store, 1, None, &first).await;
     // The same parallelism: its own, and all of the unions.
-    for (before, after) in first.iter().zip(restored(&storage, &path, 3).await) {
+    for (before, after) in first.iter().zip(restored(&storage, &path, 3, reads).await) {
         assert!((&after.keyed, &after.split) == (&before.keyed, &before.split));
         assert_eq!(after.union.len(), 6);
         assert_eq!(after.broadcast, before.broadcast);
     }
-    let mut five = restored(&storage, &path, 5).await;
+    let mut five = restored(&storage, &path, 5, reads).await;
     check(&first, &five);
 
     // Each keeps only what is new of a list that all have; else it would grow with every rescaling.
@@ -225,8 +274,105 @@ async fn from_three_to_five_to_two() {
         task.union = vec![format!("union of five {index};")];
     }
     let (storage, path) = checkpoint(&store, 2, Some(&path), &five).await;
-    let two = restored(&storage, &path, 2).await;
+    let two = restored(&storage, &path, 2, reads).await;
     check(&five, &two);
-    let back = restored(&storage, &path, 3).await;
+    let back = restored(&storage, &path, 3, reads).await;
     check(&five, &back);
+}
+
+/// Longer than what would be read whole to be checked.
+#[tokio::test]
+async fn long_key_groups_are_read_alone_and_checked() {
+    from_three_to_five_to_two(600_000, Reads::Needed).await;
+}
+
+#[tokio::test]
+async fn short_key_groups_are_read_alone_and_checked() {
+    from_three_to_five_to_two(400, Reads::Needed).await;
+}
+
+/// Checksums of their own would cost more than they save.
+#[tokio::test]
+async fn key_groups_of_a_few_bytes_are_read_together_and_checked() {
+    from_three_to_five_to_two(100, Reads::Whole).await;
+}
+
+fn key(path: &str) -> Path {
+    Path::from(path.strip_prefix("memory:/").unwrap())
+}
+
+/// Flips a bit in the middle of the key group; for `None`, of the first head.
+async fn flip(store: &InMemory, storage: &Storage, path: &FlinkPath, group: Option<u32>) {
+    let restore = Restore::open(storage.stores(), path, EXACT).await.unwrap();
+    let range = KeyGroupRange { start: group.unwrap_or_default(), count: 1 };
+    let task = restore.key_groups(OPERATOR, range).unwrap();
+    let KeyedState::KeyGroups { handle, .. } = &task.managed_keyed[0].state else { panic!("{task:?}") };
+    let StreamHandle::Segment(segment) = &handle.delegate else { panic!("{handle:?}") };
+    let within = group.map_or(1, |group| handle.offsets[(group - handle.range.start) as usize] + 200);
+    let key = key(&segment.path.to_text());
+    let mut bytes = store.get(&key).await.unwrap().bytes().await.unwrap().to_vec();
+    bytes[segment.offset as usize + within as usize] ^= 0x10;
+    store.put(&key, bytes.into()).await.unwrap();
+}
+
+/// Whoever needs a key group finds that a bit of it is wrong, and nobody else notices.
+#[tokio::test]
+async fn a_flipped_bit_is_found_by_who_needs_its_key_group() {
+    let store = Arc::new(InMemory::new());
+    let (storage, path) = checkpoint(&store, 1, None, &first(600)).await;
+    for group in [None].into_iter().chain((0..KEY_GROUPS).map(Some)) {
+        flip(&store, &storage, &path, group).await;
+        for parallelism in [2, 3, 5] {
+            for index in 0..parallelism {
+                let restore = Restore::open(storage.stores(), &path, EXACT).await.unwrap();
+                let range = KeyGroupRange::of_subtask(index, parallelism, KEY_GROUPS).unwrap();
+                // The first head comes with each of the first task's six key groups.
+                let is_needed = group.map_or(range.start < 6, |group| range.contains(group));
+                let found = restore.task(OPERATOR, index, parallelism).unwrap().read_all().await;
+                match found {
+                    Ok(found) => assert!(!is_needed && found.counts.unverified_bytes == 0, "{group:?} by {range}"),
+                    Err(error) => {
+                        assert!(is_needed && error.kind() == ErrorKind::Damaged, "{group:?} by {range}: {error}");
+                        let named = group.map_or("the head".to_owned(), |group| format!("key group {group}"));
+                        assert!(error.to_string().contains(&format!("damaged bytes of {named}:")), "{error}");
+                    }
+                }
+            }
+        }
+        flip(&store, &storage, &path, group).await;
+    }
+}
+
+/// As an earlier Drystone wrote it: short streams are read whole and checked, and of long ones what is needed is read and can't
+/// be checked, where it is less than half.
+#[tokio::test]
+async fn without_checksums_it_restores_as_before() {
+    for (group_bytes, is_checked) in [(600, true), (600_000, false)] {
+        let store = Arc::new(InMemory::new());
+        let first = first(group_bytes);
+        let (storage, path) = checkpoint(&store, 1, None, &first).await;
+        let metadata = key(&format!("{path}/_metadata"));
+        let bytes = store.get(&metadata).await.unwrap().bytes().await.unwrap();
+        let mut decoded = decode(bytes).unwrap();
+        decoded.metadata.visit_key_groups_mut(|_, handle| {
+            assert_eq!(handle.checksums.len(), handle.offsets.len() + 1);
+            handle.checksums.clear();
+        });
+        let trailer = decoded.trailer.unwrap();
+        let bare = Trailer::seal(&encode(&decoded.metadata).unwrap(), trailer.files, trailer.epoch, trailer.writer);
+        assert!(bare.ends_with(&1_u32.to_be_bytes()));
+        store.put(&metadata, bare.into()).await.unwrap();
+
+        let restore = Restore::open(storage.stores(), &path, EXACT).await.unwrap();
+        // The last of the first task's six key groups.
+        let task = restore.key_groups(OPERATOR, KeyGroupRange { start: 5, count: 1 }).unwrap();
+        let found = task.read_all().await.unwrap();
+        assert_eq!(key_groups(&task, &found)[&5], first[0].keyed[&5]);
+        let (whole, needed) = (
+            HEAD.len() + first[0].keyed.values().map(String::len).sum::<usize>(),
+            HEAD.len() + first[0].keyed[&5].len(),
+        );
+        let (read, unverified) = if is_checked { (whole, 0) } else { (needed, needed) };
+        assert_eq!((found.counts.read_bytes, found.counts.unverified_bytes), (read as u64, unverified as u64));
+    }
 }

@@ -144,7 +144,13 @@ proptest! {
         for task in 0..tasks {
             let share = KeyGroupRange::of_subtask(task, tasks, count).unwrap();
             let wanted = range(share.start + 5, share.count);
-            let take = Take::KeyGroups(KeyGroupOffsets { range: range(5, count), offsets: offsets.clone(), offset_min, wanted });
+            let take = Take::KeyGroups(KeyGroupOffsets {
+                range: range(5, count),
+                offsets: offsets.clone(),
+                offset_min,
+                wanted,
+                checksums: Vec::new(),
+            });
             let mut end = 0;
             for part in take.parts(length).unwrap() {
                 prop_assert!(part.range.start >= end && !part.range.is_empty());
@@ -210,7 +216,7 @@ impl Segment {
             id,
         });
         let (form, range) = (KeyGroupsForm::WithId(text("handle")), range(0, GROUPS));
-        let handle = KeyGroupsHandle { form, range, offsets: self.offsets.clone(), delegate };
+        let handle = KeyGroupsHandle { form, range, offsets: self.offsets.clone(), delegate, checksums: Vec::new() };
         let keyed = Some(KeyedHandle::KeyGroups(handle));
         let metadata = of_subtasks(vec![SubtaskState { managed_keyed: keyed, ..SubtaskState::default() }]);
         let location = self.stores.locate(&runs::path("memory:/job/chk-7/_metadata")).unwrap();
@@ -357,6 +363,7 @@ async fn offsets_that_can_not_be_are_refused() {
         offsets: vec![1, 2],
         offset_min: 1,
         wanted: range(0, 3),
+        checksums: Vec::new(),
     });
     assert_eq!(handle.parts(10).unwrap_err().kind(), ErrorKind::Damaged);
     assert_eq!(Take::From(11).parts(10).unwrap_err().kind(), ErrorKind::Damaged);
@@ -370,7 +377,13 @@ async fn a_key_group_in_two_handles_is_refused() {
         let offsets = (1..=i64::from(count)).collect();
         let delegate = synthetic::inline("bytes", &[0; 200]);
         let form = KeyGroupsForm::WithoutId;
-        let keyed = KeyedHandle::KeyGroups(KeyGroupsHandle { form, range: range(start, count), offsets, delegate });
+        let keyed = KeyedHandle::KeyGroups(KeyGroupsHandle {
+            form,
+            range: range(start, count),
+            offsets,
+            delegate,
+            checksums: Vec::new(),
+        });
         SubtaskState { managed_keyed: Some(keyed), ..SubtaskState::default() }
     };
     let disk = synthetic::Disk::new();
@@ -387,12 +400,14 @@ async fn a_key_group_in_two_handles_is_refused() {
 async fn groups_without_state_cost_nothing_and_the_head_comes_always() {
     let bytes = chunk(50, 1);
     let keyed = KeyedHandle::KeyGroups(KeyGroupsHandle {
+        checksums: Vec::new(),
         form: KeyGroupsForm::Savepoint,
         range: range(0, 4),
         offsets: vec![0, 20, 0, 30],
         delegate: synthetic::inline("bytes", &bytes),
     });
     let raw = KeyedHandle::KeyGroups(KeyGroupsHandle {
+        checksums: Vec::new(),
         form: KeyGroupsForm::WithoutId,
         range: range(0, 4),
         offsets: vec![0, 20, -1, 20],

@@ -110,7 +110,8 @@ async fn positions_within_a_segment_hold_when_it_is_restored() {
         assert_eq!((segment(&handle).offset, positions[0]), (33, 64));
         let range = KeyGroupRange { start: 0, count: 10 };
         let (form, offsets, id) = (KeyGroupsForm::WithoutId, positions, CheckpointId(checkpoint.into()));
-        let keyed = KeyedHandle::KeyGroups(KeyGroupsHandle { form, range, offsets, delegate: handle });
+        let keyed =
+            KeyedHandle::KeyGroups(KeyGroupsHandle { form, range, offsets, delegate: handle, checksums: Vec::new() });
         let state = SubtaskState { managed_keyed: Some(keyed), ..SubtaskState::default() };
         job.acknowledge(id, 0, state, durable.sealed().to_vec());
         let path = job.complete(id).await.path;

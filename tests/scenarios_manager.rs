@@ -315,6 +315,7 @@ fn state_of_all_kinds(range: KeyGroupRange, handles: &Handles) -> SubtaskState {
         private: Vec::new(),
     };
     let raw = KeyGroupsHandle {
+        checksums: Vec::new(),
         form: KeyGroupsForm::WithoutId,
         range,
         offsets: (0..i64::from(range.count)).map(|i| if i == 0 { 1 } else { -1 }).collect(),

@@ -25,6 +25,7 @@ pub struct Counters {
 pub struct CountersSnapshot {
     range: KeyGroupRange,
     offsets: Vec<i64>,
+    checksums: Vec<u32>,
     written: Written,
 }
 
@@ -52,12 +53,13 @@ impl Counters {
                 offsets.push(0);
                 continue;
             };
-            offsets.push(writer.position() as i64);
+            offsets.push(writer.mark() as i64);
             let mut bytes = BytesMut::new();
             counters.iter().for_each(|(key, value)| put(&mut bytes, key, *value));
             writer.write(bytes.freeze()).await?;
         }
-        Ok(CountersSnapshot { range: self.range, offsets, written: writer.finish().await? })
+        let checksums = writer.part_checksums();
+        Ok(CountersSnapshot { range: self.range, offsets, checksums, written: writer.finish().await? })
     }
 
     /// Reads the key groups of one subtask, whoever wrote them.
@@ -84,7 +86,8 @@ impl CountersSnapshot {
     pub fn state(self, durable: &Durable, id: JavaString) -> Result<SubtaskState> {
         let delegate = durable.handle(&self.written)?.ok_or_else(|| damaged("the head was not written"))?;
         let form = KeyGroupsForm::WithId(id);
-        let handle = KeyGroupsHandle { form, range: self.range, offsets: self.offsets, delegate };
+        let Self { range, offsets, checksums, .. } = self;
+        let handle = KeyGroupsHandle { form, range, offsets, delegate, checksums };
         Ok(SubtaskState { managed_keyed: Some(KeyedHandle::KeyGroups(handle)), ..SubtaskState::default() })
     }
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::checksum::{SEAL_BYTES, Seal};
 use super::input::{Input, Within};
+use super::key_groups::GroupChecksums;
 use super::metadata::{decode, encode};
 use super::output::Output;
 use super::{Result, properties};
@@ -13,7 +14,9 @@ use crate::handle::{CheckpointMetadata, JavaString, Operator, OperatorSubtasks, 
 use crate::id::Subtask;
 use crate::protocol::{Acknowledgement, SealedSize};
 
-const SEAL: Seal = Seal { name: "acknowledgement", magic: u32::from_be_bytes(*b"DSak"), version: 2 };
+const SEAL: Seal = Seal { name: "acknowledgement", magic: u32::from_be_bytes(*b"DSak"), version: 3 };
+/// Without checksums of key groups. Still what is written where there are none.
+const VERSION_MIN: u32 = 2;
 /// The newest, which can hold every kind of handle.
 const METADATA_VERSION: u32 = 6;
 const SEALED_BYTES_MIN: usize = 2 + 8;
@@ -52,7 +55,9 @@ impl Acknowledgement {
             properties: Bytes::from_static(properties::NULL),
         };
         let encoded = encode(&metadata)?;
-        let mut output = Output::with_capacity(encoded.bytes.len() + self.sealed.len() * 200 + 64);
+        let mut output = Output::with_capacity(
+            encoded.bytes.len() + self.sealed.len() * 200 + GroupChecksums::bytes(&encoded.groups) + 64,
+        );
         output.u64(self.epoch);
         output.u31("subtask", index)?;
         output.block("state", &encoded.bytes)?;
@@ -62,7 +67,11 @@ impl Acknowledgement {
             output.utf(&path);
             output.u64(*bytes);
         }
-        SEAL.close(&mut output, 0);
+        let version = if encoded.groups.is_empty() { VERSION_MIN } else { SEAL.version };
+        if version > VERSION_MIN {
+            GroupChecksums::write(&encoded.groups, &mut output);
+        }
+        Seal { version, ..SEAL }.close(&mut output, 0);
         Ok(output.into_bytes())
     }
 
@@ -72,11 +81,12 @@ impl Acknowledgement {
     /// The first byte and field that are wrong; also where the checksum doesn't match.
     pub fn from_bytes(bytes: Bytes) -> Result<Self> {
         let end = bytes.len().saturating_sub(SEAL_BYTES);
-        let checksum = SEAL.read(&mut Input::at_offset(bytes.slice(end..), end as u64))?;
+        let seal = SEAL.in_version_of(&bytes, VERSION_MIN);
+        let checksum = seal.read(&mut Input::at_offset(bytes.slice(end..), end as u64))?;
         let mut input = Input::new(bytes.slice(..end));
-        let expected = SEAL.expected(&bytes);
+        let expected = seal.expected(&bytes);
         if checksum != expected {
-            let (at, problem) = SEAL.mismatch(0, bytes.len(), checksum, expected);
+            let (at, problem) = seal.mismatch(0, bytes.len(), checksum, expected);
             return Err(input.error_at(at, "checksum", problem));
         }
         let epoch = input.u64("epoch")?;
@@ -84,10 +94,13 @@ impl Acknowledgement {
         let index = input.u31("subtask")?;
         let state_at = input.offset() + 4;
         let in_state = |e: FormatError| FormatError { offset: state_at + e.offset, ..e };
-        let metadata = decode(input.block("state")?).map_err(in_state).within("state")?.metadata;
+        let mut metadata = decode(input.block("state")?).map_err(in_state).within("state")?.metadata;
         let sealed = input.list("sealed files", SEALED_BYTES_MIN, |input| {
             Ok(SealedSize { path: input.utf("path")?.to_text().into_owned(), bytes: input.u64("length")? })
         })?;
+        if seal.version > VERSION_MIN {
+            GroupChecksums::enter(&GroupChecksums::read(&mut input)?, &mut metadata);
+        }
         if !input.rest().is_empty() {
             let more = input.rest().len();
             return Err(input.error_at(input.offset(), "end", format!("{more} bytes more than its fields take")));

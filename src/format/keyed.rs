@@ -70,7 +70,7 @@ fn read_key_groups(input: &mut Input, tag: u8) -> Result<KeyGroupsHandle> {
         KEY_GROUPS_SAVEPOINT => KeyGroupsForm::Savepoint,
         _ => KeyGroupsForm::WithoutId,
     };
-    Ok(KeyGroupsHandle { form, range, offsets, delegate })
+    Ok(KeyGroupsHandle { form, range, offsets, delegate, checksums: Vec::new() })
 }
 
 fn read_incremental(input: &mut Input, with_id: bool) -> Result<IncrementalHandle> {
@@ -173,6 +173,11 @@ fn write_key_groups(output: &mut Output, groups: &KeyGroupsHandle) -> Result<()>
         KeyGroupsForm::Savepoint => KEY_GROUPS_SAVEPOINT,
     });
     output.key_group_offsets(groups.range, &groups.offsets)?;
+    // They are written elsewhere; but what can't be read there is refused here, where the handle has a name.
+    if groups.checksums.len() > groups.offsets.len() + 1 {
+        let problem = format!("{} for a head and {} key groups", groups.checksums.len(), groups.offsets.len());
+        return Err(output.error("checksums", problem));
+    }
     stream::write(output, &groups.delegate).within("delegate")?;
     if let KeyGroupsForm::WithId(id) = &groups.form {
         output.utf(id);

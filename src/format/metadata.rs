@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::input::{Input, Within};
+use super::key_groups::GroupChecksums;
 use super::output::Output;
 use super::properties::{self, Recognised};
 use super::section::{Section, SectionOwner, Sections};
@@ -26,7 +27,7 @@ const MASTER_BYTES_MIN: usize = 4 + 4 + MASTER_BODY_BYTES_MIN;
 /// A metadata file, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decoded {
-    /// What Flink reads.
+    /// What Flink reads; and with the handles of key groups the checksums that our trailer has for them.
     pub metadata: CheckpointMetadata,
     /// Whose bytes are where: in file order, without gaps, from 0 up to the end of the properties.
     pub sections: Vec<Section>,
@@ -45,6 +46,8 @@ pub struct Encoded {
     pub bytes: Bytes,
     /// Whose bytes are where: in file order, without gaps, all of the file.
     pub sections: Vec<Section>,
+    /// What the trailer is to hold beside.
+    pub groups: Vec<GroupChecksums>,
 }
 
 /// Reads a metadata file of version 2 to 6, with or without our trailer. Texts and blocks share `bytes`.
@@ -65,7 +68,10 @@ pub fn decode(bytes: Bytes) -> Result<Decoded> {
     let properties = if version >= PROPERTIES_SINCE { read_properties(&mut input)? } else { Bytes::new() };
     sections.close(SectionOwner::Properties, input.offset());
     let rest = input.take(input.rest().len(), "rest")?;
-    let metadata = CheckpointMetadata { version, checkpoint_id, master_states, operators, properties };
+    let mut metadata = CheckpointMetadata { version, checkpoint_id, master_states, operators, properties };
+    if let Some(trailer) = &trailer {
+        GroupChecksums::enter(&trailer.groups, &mut metadata);
+    }
     Ok(Decoded { metadata, sections: sections.into_list(), trailer, rest })
 }
 
@@ -137,7 +143,8 @@ pub fn encode(metadata: &CheckpointMetadata) -> Result<Encoded> {
     state::write_operators(&mut output, version, &metadata.operators, &mut sections)?;
     write_properties(&mut output, version, &metadata.properties)?;
     sections.close(SectionOwner::Properties, output.len() as u64);
-    Ok(Encoded { bytes: output.into_bytes(), sections: sections.into_list() })
+    let groups = GroupChecksums::of(metadata);
+    Ok(Encoded { bytes: output.into_bytes(), sections: sections.into_list(), groups })
 }
 
 fn write_master(output: &mut Output, master: &MasterState) -> Result<()> {

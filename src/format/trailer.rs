@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::Result;
 use super::checksum::{SEAL_BYTES, Seal, crc32c, flipped_bit};
 use super::input::{Input, Within};
+use super::key_groups::GroupChecksums;
 use super::metadata::Encoded;
 use super::output::Output;
 use super::section::SectionOwner;
@@ -20,8 +21,8 @@ const MAGIC: u32 = u32::from_be_bytes(*b"DSmt");
 /// Of files it has the lengths.
 const SEAL_V1: Seal = Seal { name: "metadata trailer", magic: MAGIC, version: 1 };
 
-/// Of files it has the lengths, and of some the checksum. Where none has one, the first version is written, which others
-/// may read.
+/// Of files it has the lengths, and of some the checksum; then extensions. Where there is nothing of that, the first version
+/// is written, which others may read.
 const SEAL_V2: Seal = Seal { version: 2, ..SEAL_V1 };
 
 /// The trailer's length, then the seal.
@@ -31,6 +32,9 @@ const HEADER: u8 = 0;
 const OPERATOR: u8 = 1;
 const SUBTASK: u8 = 2;
 const PROPERTIES: u8 = 3;
+
+/// What is in an extension.
+const GROUPS: &[u8; 4] = b"kgcs";
 
 const SECTION_BYTES_MIN: usize = 1 + 8 + 4;
 const FILE_BYTES_MIN: usize = 2 + 8;
@@ -46,6 +50,8 @@ pub struct Trailer {
     pub epoch: u64,
     /// What wrote the file, such as `drystone 0.1.0`.
     pub writer: JavaString,
+    /// Checksums of key groups.
+    pub groups: Vec<GroupChecksums>,
 }
 
 /// The checksum of one section.
@@ -94,7 +100,8 @@ impl Trailer {
             let bytes = slice(&encoded.bytes, &section.range);
             SectionSum { owner: section.owner, length: bytes.len() as u64, crc32c: crc32c(bytes) }
         });
-        let trailer = Self { sections: sections.collect(), files, epoch, writer };
+        let (sections, groups) = (sections.collect(), encoded.groups.clone());
+        let trailer = Self { sections, files, epoch, writer, groups };
         let mut output = Output::with_capacity(encoded.bytes.len() + trailer.bytes_about());
         output.raw(&encoded.bytes);
         trailer.write(&mut output);
@@ -103,7 +110,8 @@ impl Trailer {
 
     fn bytes_about(&self) -> usize {
         let files: usize = self.files.iter().map(|file| file.path.encoded().len() + FILE_BYTES_MIN + 5).sum();
-        self.sections.len() * (SECTION_BYTES_MIN + 20) + files + self.writer.encoded().len() + 64
+        let groups = GroupChecksums::bytes(&self.groups);
+        self.sections.len() * (SECTION_BYTES_MIN + 20) + files + groups + self.writer.encoded().len() + 64
     }
 
     fn write(&self, output: &mut Output) {
@@ -115,7 +123,8 @@ impl Trailer {
             output.u32(section.crc32c);
         }
         output.u32(self.files.len() as u32);
-        let seal = if self.files.iter().any(|file| file.crc32c.is_some()) { &SEAL_V2 } else { &SEAL_V1 };
+        let has_checksums = self.files.iter().any(|file| file.crc32c.is_some()) || !self.groups.is_empty();
+        let seal = if has_checksums { &SEAL_V2 } else { &SEAL_V1 };
         for file in &self.files {
             output.utf(&file.path);
             output.u64(file.size);
@@ -125,6 +134,11 @@ impl Trailer {
         }
         output.u64(self.epoch);
         output.utf(&self.writer);
+        if !self.groups.is_empty() {
+            extend(output, GROUPS, GroupChecksums::bytes(&self.groups), |output| {
+                GroupChecksums::write(&self.groups, output);
+            });
+        }
         output.u64((output.len() - start + TAIL_BYTES) as u64);
         seal.close(output, start);
     }
@@ -161,11 +175,18 @@ fn slice<'a>(bytes: &'a [u8], range: &Range<u64>) -> &'a [u8] {
     &bytes[clamp(range.start)..clamp(range.end)]
 }
 
+/// An extension, of which whoever doesn't know it sees how long it is.
+fn extend(output: &mut Output, tag: &[u8; 4], length: usize, write: impl FnOnce(&mut Output)) {
+    output.raw(tag);
+    output.u64(length as u64);
+    write(output);
+}
+
 fn read(bytes: &Bytes) -> Result<(u64, Trailer)> {
+    let seal = SEAL_V2.in_version_of(bytes, SEAL_V1.version);
     let tail_at = bytes.len().saturating_sub(TAIL_BYTES);
     let mut tail = Input::at_offset(bytes.slice(tail_at..), tail_at as u64);
     let length = tail.u64("length")?;
-    let seal = if bytes.ends_with(&SEAL_V1.version.to_be_bytes()) { &SEAL_V1 } else { &SEAL_V2 };
     let checksum = seal.read(&mut tail)?;
     let start = match usize::try_from(length) {
         Ok(length) if (TAIL_BYTES..=bytes.len()).contains(&length) => bytes.len() - length,
@@ -180,7 +201,10 @@ fn read(bytes: &Bytes) -> Result<(u64, Trailer)> {
         return Err(tail.error_at(at, "checksum", problem));
     }
     let mut input = Input::at_offset(bytes.slice(start..tail_at), start as u64);
-    let trailer = read_fields(&mut input, seal.version)?;
+    let mut trailer = read_fields(&mut input, seal.version)?;
+    while seal.version == SEAL_V2.version && !input.rest().is_empty() {
+        read_extension(&mut input, &mut trailer)?;
+    }
     match input.rest().len() {
         0 => Ok((start as u64, trailer)),
         more => Err(input.error_at(input.offset(), "length", format!("{more} bytes more than its fields take"))),
@@ -202,7 +226,29 @@ fn read_fields(input: &mut Input, version: u32) -> Result<Trailer> {
         let crc32c = if version == SEAL_V1.version { None } else { read_checksum(input)? };
         Ok(NamedFile { path, size, crc32c })
     })?;
-    Ok(Trailer { sections, files, epoch: input.u64("epoch")?, writer: input.utf("writer")? })
+    let (epoch, writer) = (input.u64("epoch")?, input.utf("writer")?);
+    Ok(Trailer { sections, files, epoch, writer, groups: Vec::new() })
+}
+
+/// One that isn't known is passed over: what it says can be done without.
+fn read_extension(input: &mut Input, trailer: &mut Trailer) -> Result<()> {
+    let tag = input.take(4, "extension")?;
+    let (length_at, length) = (input.offset(), input.u64("length")?);
+    let at = input.offset();
+    let content = match usize::try_from(length) {
+        Ok(length) => input.take(length, "extension")?,
+        Err(_) => return Err(input.error_at(length_at, "length", format!("{length} bytes of an extension"))),
+    };
+    let mut content = Input::at_offset(content, at);
+    match tag.first_chunk() {
+        Some(GROUPS) if trailer.groups.is_empty() => trailer.groups = GroupChecksums::read(&mut content)?,
+        Some(GROUPS) => return Err(input.error_at(length_at - 4, "extension", "the second one of this kind")),
+        _ => return Ok(()),
+    }
+    match content.rest().len() {
+        0 => Ok(()),
+        more => Err(content.error_at(content.offset(), "extension", format!("{more} bytes more than its fields take"))),
+    }
 }
 
 fn write_checksum(output: &mut Output, crc32c: Option<u32>) {

@@ -31,7 +31,15 @@ pub struct KeyGroupsHandle {
     pub offsets: Vec<i64>,
     /// The bytes.
     pub delegate: StreamHandle,
+    /// CRC-32C of the head and of each group, in the order in which they lie in the stream, those without bytes left out;
+    /// empty where nobody has worked them out. Flink knows nothing of them: they are kept behind its part of the metadata,
+    /// and not at all where the bytes are inline.
+    pub checksums: Vec<u32>,
 }
+
+/// Head and groups of a stream get checksums of their own where they have so many bytes on average: these take no more
+/// than a 64th of the state then. Shorter ones are better read all together, and checked by the one of the stream.
+pub const CHECKSUMMED_BYTES_MIN: u64 = 256;
 
 /// The encodings of [`KeyGroupsHandle`].
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! read is kept, so that writing gives the same bytes again. Nothing here does I/O; `format` reads and writes them.
 
 mod channel;
+mod key_groups;
 mod keyed;
 mod operator;
 mod stream;
@@ -13,8 +14,8 @@ mod visit;
 
 pub use channel::{ChannelHandle, ChannelInfo, MergedChannelHandle, SingleChannelHandle};
 pub use keyed::{
-    ChangelogFilesHandle, ChangelogHandle, ChangelogMemoryHandle, IncrementalHandle, KeyGroupsForm, KeyGroupsHandle,
-    KeyedHandle, LocalPathHandle, StateChange,
+    CHECKSUMMED_BYTES_MIN, ChangelogFilesHandle, ChangelogHandle, ChangelogMemoryHandle, IncrementalHandle,
+    KeyGroupsForm, KeyGroupsHandle, KeyedHandle, LocalPathHandle, StateChange,
 };
 pub use operator::{DistributionMode, MergingDirectories, OperatorStateHandle, StatePartitions};
 pub use stream::{FileHandle, InlineHandle, KeyGroupsStream, SegmentHandle, StreamHandle};

@@ -18,6 +18,7 @@ mod moved;
 mod opening;
 mod part;
 mod plan;
+mod reading;
 mod redistribute;
 mod restore;
 mod restored;

@@ -5,17 +5,19 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::local::Claim;
-use super::part::{StreamPart, runs};
+use super::part::{Parts, StreamPart, runs};
 use super::plan::Wanted;
+use super::reading::Reading;
 use super::state::Content;
 use super::stream::check_crc;
 use super::task::{StreamNumber, TaskRestore, TaskStream};
-use super::task_read::{Reading, RestoreCounts, RestoredPiece};
+use super::task_read::{RestoreCounts, RestoredPiece};
 use crate::error::Result;
 use crate::format::checksum::crc32c;
 use crate::store::{FlinkPath, Location};
 
-/// A segment of up to this many bytes is read whole, and checked, however little of it is needed.
+/// A segment whose parts have no checksums, of up to this many bytes, is read whole, and checked, however little of it is
+/// needed.
 const CHECKED_WHOLE_BYTES_MAX: u64 = 1 << 20;
 
 /// What is about to be read.
@@ -42,23 +44,25 @@ impl Opening {
         size: u64,
         files: &[usize],
     ) -> Result<()> {
-        let parts = stream.take.parts(size)?;
+        let expected = stream.state.expected();
+        let whole_crc = expected.map(|expected| expected.crc32c);
+        let Parts { needed: parts, has_checksums, are_short } = stream.take.parts_of(size, whole_crc)?;
         if let Content::Inline(inline) = &stream.state.content {
-            check_crc(stream.state.expected(), crc32c(&inline.bytes))?;
+            check_crc(expected, crc32c(&inline.bytes))?;
         }
         let needed: u64 = parts.iter().map(|part| part.range.end - part.range.start).sum();
         let checked = match &stream.state.content {
-            Content::File(_) => size <= CHECKED_WHOLE_BYTES_MAX || needed >= size.div_ceil(2),
+            Content::File(_) if has_checksums => false,
+            Content::File(_) => size <= CHECKED_WHOLE_BYTES_MAX || needed >= size.div_ceil(2) || are_short,
             _ => true,
         };
-        let expected = stream.state.expected();
         let compared = expected.filter(|_| checked);
-        if compared.is_none() {
+        if compared.is_none() && !has_checksums {
             self.counts.unverified_bytes += needed;
         }
         match &stream.state.content {
             Content::File(file) if needed > 0 => {
-                let all = [StreamPart { key_group: None, range: 0..size }];
+                let all = [StreamPart { key_group: None, range: 0..size, crc32c: None }];
                 let ranges = runs(if compared.is_some() { &all } else { &parts });
                 for range in &ranges {
                     let (offset, length) = (file.offset + range.start, range.end - range.start);

@@ -5,6 +5,8 @@
 use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::checksum::combined;
+use crate::handle::CHECKSUMMED_BYTES_MIN;
 use crate::id::KeyGroupRange;
 
 /// How much of a stream a task needs.
@@ -30,6 +32,9 @@ pub struct KeyGroupOffsets {
     pub offset_min: i64,
     /// The key groups that are needed.
     pub wanted: KeyGroupRange,
+    /// CRC-32C of the head and of each group, in the order of the stream and those without bytes left out; empty where
+    /// there are none.
+    pub checksums: Vec<u32>,
 }
 
 /// A part of a stream.
@@ -39,6 +44,18 @@ pub struct StreamPart {
     pub key_group: Option<u32>,
     /// Its bytes, relative to the stream; never empty.
     pub range: Range<u64>,
+    /// Its own CRC-32C, where it has one.
+    pub crc32c: Option<u32>,
+}
+
+/// What is needed of a stream.
+pub(super) struct Parts {
+    /// In order.
+    pub(super) needed: Vec<StreamPart>,
+    /// Has each a checksum of its own?
+    pub(super) has_checksums: bool,
+    /// Is the stream in parts so short that it is better read whole?
+    pub(super) are_short: bool,
 }
 
 impl Take {
@@ -47,18 +64,25 @@ impl Take {
     /// # Errors
     /// `Damaged`: something starts beyond the stream's end.
     pub fn parts(&self, length: u64) -> Result<Vec<StreamPart>> {
+        self.parts_of(length, None).map(|parts| parts.needed)
+    }
+
+    /// As [`parts`](Self::parts), of a stream whose checksum may be known. Those of its parts have to add up to it: nothing
+    /// that is as it was written may be taken for damaged because whoever wrote it has marked other places.
+    pub(super) fn parts_of(&self, length: u64, crc32c: Option<u32>) -> Result<Parts> {
         let from = match self {
             Take::All => 0,
             Take::From(from) => within(*from as i64, length, "the first change").map(|_| *from)?,
-            Take::KeyGroups(groups) => return groups.parts(length),
+            Take::KeyGroups(groups) => return groups.parts(length, crc32c),
         };
-        let all = StreamPart { key_group: None, range: from..length };
-        Ok(if from < length { vec![all] } else { Vec::new() })
+        let all = StreamPart { key_group: None, range: from..length, crc32c: None };
+        let needed = if from < length { vec![all] } else { Vec::new() };
+        Ok(Parts { needed, has_checksums: false, are_short: false })
     }
 }
 
 impl KeyGroupOffsets {
-    fn parts(&self, length: u64) -> Result<Vec<StreamPart>> {
+    fn parts(&self, length: u64, crc32c: Option<u32>) -> Result<Parts> {
         if self.offsets.len() != self.range.count as usize {
             let message = format!("{} offsets for the key groups {}", self.offsets.len(), self.range);
             return Err(Error::new(ErrorKind::Damaged, message));
@@ -72,15 +96,26 @@ impl KeyGroupOffsets {
         // Flink writes them in this order already. Of several at one offset only the last has bytes.
         starts.sort_unstable();
         let head = starts.first().map_or(length, |&(start, _)| start);
-        let mut parts = vec![StreamPart { key_group: None, range: 0..head }];
+        let mut parts = vec![StreamPart { key_group: None, range: 0..head, crc32c: None }];
         for (number, &(start, key_group)) in starts.iter().enumerate() {
             let end = starts.get(number + 1).map_or(length, |&(next, _)| next);
-            if self.wanted.contains(key_group) {
-                parts.push(StreamPart { key_group: Some(key_group), range: start..end });
-            }
+            parts.push(StreamPart { key_group: Some(key_group), range: start..end, crc32c: None });
         }
         parts.retain(|part| !part.range.is_empty());
-        Ok(parts)
+        let has_checksums = self.fit(&parts, crc32c);
+        if has_checksums {
+            parts.iter_mut().zip(&self.checksums).for_each(|(part, &crc32c)| part.crc32c = Some(crc32c));
+        }
+        let are_short = length / (parts.len() as u64).max(1) < CHECKSUMMED_BYTES_MIN;
+        parts.retain(|part| part.key_group.is_none_or(|group| self.wanted.contains(group)));
+        Ok(Parts { needed: parts, has_checksums, are_short })
+    }
+
+    /// Are the checksums those of these parts, which are all that the stream has?
+    fn fit(&self, parts: &[StreamPart], crc32c: Option<u32>) -> bool {
+        let length = |part: &StreamPart| part.range.end - part.range.start;
+        let sum = || parts.iter().zip(&self.checksums).fold(0, |sum, (part, &crc)| combined(sum, crc, length(part)));
+        !parts.is_empty() && parts.len() == self.checksums.len() && crc32c.is_none_or(|crc32c| crc32c == sum())
     }
 }
 

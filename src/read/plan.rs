@@ -46,6 +46,18 @@ pub struct Fetch {
     pub pieces: Vec<Piece>,
 }
 
+impl Fetch {
+    /// Bytes that are in no piece.
+    pub fn gap_bytes(&self) -> u64 {
+        let (mut gaps, mut end) = (0, 0);
+        for piece in &self.pieces {
+            gaps += piece.within.start.saturating_sub(end);
+            end = end.max(piece.within.end);
+        }
+        (self.range.end - self.range.start).saturating_sub(end as u64) + gaps as u64
+    }
+}
+
 /// A part of a wanted range that one read brings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {

@@ -1,7 +1,6 @@
 //! Reads what a task needs, or several: one plan for all their streams, checked, piece by piece.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,12 +11,9 @@ use super::lengths::Lengths;
 use super::local::Copies;
 use super::memory::ReadMemory;
 use super::opening::{Opening, files_of};
-use super::part::StreamPart;
-use super::state::Expected;
-use super::stream::{check_crc, wrong_length};
+use super::reading::Reading;
 use super::task::{Source, StreamNumber, TaskRestore};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::checksum::Crc32c;
 use crate::metrics::{self, RestoredFrom};
 use crate::store::Location;
 
@@ -27,9 +23,11 @@ use crate::store::Location;
 /// side ahead of the caller, within [`memory_bytes_max`](super::ReadLimits::memory_bytes_max) and, of each checked stream,
 /// a piece that waits for the checksum; pieces that the caller keeps are the caller's.
 ///
-/// A checksum is that of a whole segment. Where a task needs a smaller part than half of it, and the segment is longer
-/// than 1 MB, only the part is read and it can't be checked; the same holds for what stock Flink wrote, which has no
-/// checksums. [`counts`](Self::counts) says how much that was.
+/// Of key groups in one stream exactly those that are needed are read, and each is checked, where they have [checksums of
+/// their own](crate::handle::KeyGroupsHandle::checksums). Where they haven't, which an earlier Drystone wrote, the one of
+/// the segment counts: it is read whole, and checked, if it is no longer than 1 MB, or half of it is needed, or its key
+/// groups are very short; else only what is needed is read, and it can't be checked. The same holds for what stock Flink
+/// wrote, which has no checksums. [`counts`](Self::counts) says how much that was.
 ///
 /// Dropping it ends the reads.
 pub struct TaskRead {
@@ -73,6 +71,9 @@ pub struct RestoreCounts {
     pub state_bytes: u64,
     /// Bytes read from files: also gaps, and what was read only to check it.
     pub read_bytes: u64,
+    /// Of `read_bytes`, those of gaps: nobody asked for them, and reading over them takes fewer requests. No gap is
+    /// longer than [`gap_bytes_max`](super::ReadLimits::gap_bytes_max).
+    pub gap_bytes: u64,
     /// Reads of files.
     pub reads: u64,
     /// Of `read_bytes`, those from copies on local disks.
@@ -84,22 +85,6 @@ pub struct RestoreCounts {
     pub backup_refused: u64,
     /// Of the bytes that this delivers in all, those that no checksum is compared with.
     pub unverified_bytes: u64,
-}
-
-/// A stream that is being read.
-pub(super) struct Reading {
-    task: usize,
-    number: StreamNumber,
-    /// What is delivered.
-    parts: VecDeque<StreamPart>,
-    /// What is read, relative to the stream; the first of them is next.
-    ranges: VecDeque<Range<u64>>,
-    /// The checksum so far, and what it has to be.
-    crc: Option<(Crc32c, Expected)>,
-    /// The length that the file must have.
-    whole: Option<u64>,
-    /// Delivered when there is another, or all is checked.
-    held: Option<RestoredPiece>,
 }
 
 impl TaskRead {
@@ -202,6 +187,7 @@ impl TaskRead {
         let bytes = fetched.fetch.range.end - fetched.fetch.range.start;
         self.counts.reads += 1;
         self.counts.read_bytes += bytes;
+        self.counts.gap_bytes += fetched.fetch.gap_bytes();
         if fetched.from == ReadFrom::Copy {
             self.counts.backup_reads += 1;
             self.counts.backup_bytes += bytes;
@@ -240,73 +226,5 @@ impl TaskRead {
             Err(error) => error.context(context),
             Ok(_) => Error::new(ErrorKind::Store, context),
         }
-    }
-}
-
-impl Reading {
-    pub(super) fn new(
-        (task, number): (usize, StreamNumber),
-        parts: Vec<StreamPart>,
-        ranges: Vec<Range<u64>>,
-        expected: Option<Expected>,
-        whole: Option<u64>,
-    ) -> Self {
-        let crc = expected.map(|expected| (Crc32c::new(), expected));
-        Self { task, number, parts: parts.into(), ranges: ranges.into(), crc, whole, held: None }
-    }
-
-    /// Takes the next bytes of the stream, and hands out what is needed of them.
-    fn take(&mut self, bytes: Bytes, file_bytes: u64, ends: bool, ready: &mut VecDeque<RestoredPiece>) -> Result<()> {
-        if let Some(size) = self.whole.filter(|&size| size != file_bytes) {
-            return Err(wrong_length(size, file_bytes));
-        }
-        if let Some((crc, _)) = &mut self.crc {
-            crc.update(&bytes);
-        }
-        let Some(range) = self.ranges.front_mut() else { return Ok(()) };
-        let read = range.start..range.start + bytes.len() as u64;
-        range.start = read.end;
-        if ends {
-            self.ranges.pop_front();
-        }
-        for piece in self.needed(&read, &bytes) {
-            ready.extend(self.held.replace(piece));
-        }
-        if self.ranges.is_empty() {
-            if let Some((crc, expected)) = &self.crc {
-                check_crc(Some(*expected), crc.value())?;
-            }
-            ready.extend(self.held.take().map(|piece| RestoredPiece { last: true, ..piece }));
-        }
-        Ok(())
-    }
-
-    /// What is needed of some bytes of the stream.
-    fn needed(&mut self, read: &Range<u64>, bytes: &Bytes) -> Vec<RestoredPiece> {
-        let mut found = Vec::new();
-        while let Some(part) = self.parts.front_mut().filter(|part| part.range.start < read.end) {
-            let (start, end) = (part.range.start, part.range.end.min(read.end));
-            let within = (start - read.start) as usize..(end - read.start) as usize;
-            found.push((part.key_group, start, within));
-            part.range.start = end;
-            if part.range.is_empty() {
-                self.parts.pop_front();
-            }
-        }
-        // A small part doesn't keep a large buffer alive.
-        let total: usize = found.iter().map(|(_, _, within)| within.len()).sum();
-        let cut = |within: Range<usize>| match total * 2 < bytes.len() {
-            true => Bytes::copy_from_slice(&bytes[within]),
-            false => bytes.slice(within),
-        };
-        let piece = |(key_group, offset, within)| RestoredPiece {
-            task: self.task,
-            stream: self.number,
-            key_group,
-            offset,
-            bytes: cut(within),
-            last: false,
-        };
-        found.into_iter().map(piece).collect()
     }
 }

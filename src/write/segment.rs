@@ -10,8 +10,8 @@ use super::file::Placement;
 use super::pool::{FilePool, Lease};
 use super::{FileLayout, Origin};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::checksum::Crc32c;
-use crate::handle::StreamHandle;
+use crate::format::checksum::{Crc32c, parted};
+use crate::handle::{CHECKSUMMED_BYTES_MIN, StreamHandle};
 use crate::id::FileToken;
 use crate::sync::Mutex;
 use crate::sync::atomic::AtomicU64;
@@ -76,6 +76,8 @@ pub struct SegmentWriter {
     /// How many handles will be made of the one that comes out.
     handles: u64,
     chunk: Chunk,
+    /// Where parts have begun, after the first byte, and the checksum of all before.
+    marks: Vec<(u64, u32)>,
     /// The file that the segment is being streamed into.
     lease: Option<Lease>,
     placed_files: Option<Arc<PlacedFiles>>,
@@ -85,6 +87,9 @@ pub struct SegmentWriter {
 
 /// Slices are gathered into buffers of this size.
 const COPY_BYTES: usize = 64 << 10;
+
+/// Of a segment that have checksums: a head, and as many key groups as Flink knows.
+const PARTS_MAX: usize = (1 << 15) + 1;
 
 impl SegmentWriter {
     pub(super) fn new(pool: FilePool, origin: Origin, size_hint: Option<u64>) -> Self {
@@ -105,6 +110,7 @@ impl SegmentWriter {
             may_inline: true,
             handles: 1,
             chunk,
+            marks: Vec::new(),
             lease: None,
             placed_files: None,
             has_failed: false,
@@ -137,6 +143,40 @@ impl SegmentWriter {
     /// CRC-32C of the bytes written so far.
     pub fn crc32c(&self) -> u32 {
         self.chunk.crc.value()
+    }
+
+    /// A key group begins here; returns the position, which is its offset. So that each group gets a checksum of its own,
+    /// and is to be read alone and checked all the same: [`part_checksums`](Self::part_checksums).
+    ///
+    /// Costs next to nothing, and no memory beyond a mark for each of as many key groups as Flink knows.
+    pub fn mark(&mut self) -> u64 {
+        let position = self.chunk.length;
+        let last = self.marks.last().map_or(0, |&(last, _)| last);
+        if position > last && self.marks.len() <= PARTS_MAX {
+            self.marks.push((position, self.chunk.crc.value()));
+        }
+        position
+    }
+
+    /// CRC-32C of what was written before the first [mark](Self::mark), between any two, and after the last, what is empty
+    /// left out: for [`KeyGroupsHandle`](crate::handle::KeyGroupsHandle), once all is written. One pass over the bytes has
+    /// given them all.
+    ///
+    /// None where there is one part only, and where they are shorter on average than [`CHECKSUMMED_BYTES_MIN`]: then a
+    /// reader goes by the checksum of the whole segment.
+    pub fn part_checksums(&self) -> Vec<u32> {
+        let end = (self.chunk.length, self.chunk.crc.value());
+        let is_open = self.marks.last().is_some_and(|&(last, _)| end.0 > last);
+        let parts = self.marks.len() + usize::from(is_open);
+        if !(2..=PARTS_MAX).contains(&parts) || end.0 / (parts as u64) < CHECKSUMMED_BYTES_MIN {
+            return Vec::new();
+        }
+        let ends = self.marks.iter().chain(is_open.then_some(&end));
+        let of_part = |before: &mut (u64, u32), &end: &(u64, u32)| {
+            let (start, of_all) = std::mem::replace(before, end);
+            Some(parted(end.1, of_all, end.0 - start))
+        };
+        ends.scan((0, 0), of_part).collect()
     }
 
     /// Adds bytes, without a copy. Waits while the pool's [`Bounds`](super::Bounds) are reached, and for the store when

@@ -101,6 +101,7 @@ pub fn state(subtask: Subtask, mode: DistributionMode) -> SubtaskState {
     let mut bytes = vec![0xff];
     bytes.extend((range.start..range.start + range.count).map(|group| group as u8));
     let keyed = KeyGroupsHandle {
+        checksums: Vec::new(),
         form: KeyGroupsForm::WithId(text(&format!("keyed-{}", subtask.index))),
         range,
         offsets: (1..=i64::from(range.count)).collect(),

@@ -106,7 +106,7 @@ fn keyed() -> BoxedStrategy<KeyedHandle> {
         Just(KeyGroupsForm::Savepoint)
     ];
     let groups = (form, key_groups(), stream()).prop_map(|(form, (range, offsets), delegate)| {
-        KeyedHandle::KeyGroups(KeyGroupsHandle { form, range, offsets, delegate })
+        KeyedHandle::KeyGroups(KeyGroupsHandle { form, range, offsets, delegate, checksums: Vec::new() })
     });
     let paths = || {
         let path = (text(), option::of(stream()));

@@ -143,13 +143,14 @@ impl KeyGroupBackend {
             if writer.position() == 0 {
                 writer.write(self.head.clone()).await?;
             }
-            offsets.push(writer.position() as i64);
+            offsets.push(writer.mark() as i64);
             counts.new_groups += 1;
             counts.new_bytes += bytes.len() as u64;
             writer.write(bytes).await?;
         }
-        let written = writer.finish().await?;
-        Ok(WrittenGroups::new(snapshot, Content::All { offsets, written }, counts))
+        let checksums = writer.part_checksums();
+        let content = Content::All { offsets, checksums, written: writer.finish().await? };
+        Ok(WrittenGroups::new(snapshot, content, counts))
     }
 
     /// Writes the key groups that have changed since the last completed checkpoint, or that it doesn't have as segments of

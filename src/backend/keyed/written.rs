@@ -36,8 +36,8 @@ pub struct GroupCounts {
 }
 
 pub(super) enum Content {
-    /// One stream, and where each group starts in it.
-    All { offsets: Vec<i64>, written: Written },
+    /// One stream, where each group starts in it, and the checksums of its parts.
+    All { offsets: Vec<i64>, checksums: Vec<u32>, written: Written },
     /// Group by group.
     Each(Vec<(u32, Piece)>),
 }
@@ -87,13 +87,13 @@ impl WrittenGroups {
     ) -> Result<(Option<KeyedHandle>, Groups)> {
         let (checkpoint, mut groups) = (self.checkpoint, Groups::new());
         let pieces = match self.content {
-            Content::All { offsets, written } => {
+            Content::All { offsets, checksums, written } => {
                 let form = match self.savepoint {
                     Some(SavepointFormat::Canonical) => KeyGroupsForm::Savepoint,
                     _ => KeyGroupsForm::WithId(text(&format!("{name}-{}-{checkpoint}", range.start))?),
                 };
-                let handle = |delegate| KeyedHandle::KeyGroups(KeyGroupsHandle { form, range, offsets, delegate });
-                return Ok((of(&written)?.map(handle), groups));
+                let handle = |delegate| KeyGroupsHandle { form, range, offsets, delegate, checksums };
+                return Ok((of(&written)?.map(handle).map(KeyedHandle::KeyGroups), groups));
             }
             Content::Each(pieces) => pieces,
         };
@@ -104,7 +104,9 @@ impl WrittenGroups {
                 Piece::New { change, written: Some((written, _)) } => {
                     let form = KeyGroupsForm::WithId(text(&format!("{name}-{group}-{checkpoint}"))?);
                     let (range, offsets) = (KeyGroupRange { start: group, count: 1 }, vec![head_bytes as i64]);
-                    let handle = |delegate| KeyGroupsHandle { form, range, offsets, delegate };
+                    // All of it is read wherever it is needed, and checked as a whole.
+                    let checksums = Vec::new();
+                    let handle = |delegate| KeyGroupsHandle { form, range, offsets, delegate, checksums };
                     Known { change, handle: of(&written)?.map(handle) }
                 }
             };

@@ -10,7 +10,11 @@ pub fn read(input: &[u8]) -> bool {
     if let Err(error) = Acknowledgement::from_bytes(Bytes::copy_from_slice(input)) {
         names_its_place(&error, input.len());
     }
-    match Acknowledgement::from_bytes(sealed(input, b"DSak", 2).into()) {
+    [2, 3].map(|version| read_fields(input, version)).contains(&true)
+}
+
+fn read_fields(input: &[u8], version: u32) -> bool {
+    match Acknowledgement::from_bytes(sealed(input, b"DSak", version).into()) {
         Ok(read) => {
             let again = read.to_bytes().expect("what was read can be written");
             assert_eq!(Acknowledgement::from_bytes(again), Ok(read));

@@ -50,9 +50,11 @@ pub fn round_trip(input: &[u8]) -> bool {
         };
         cover(&encoded.sections, encoded.bytes.len());
         let again = decode(encoded.bytes.clone()).expect("what was written can be read");
+        let mut bare = metadata.clone();
+        bare.visit_key_groups_mut(|_, handle| handle.checksums.clear());
         // An unknown object goes on to the end, over a damaged trailer, which may fit the file that is written now.
         if again.trailer.is_none() {
-            assert_eq!((&again.metadata, &again.sections), (&metadata, &encoded.sections));
+            assert_eq!((&again.metadata, &again.sections), (&bare, &encoded.sections));
         }
 
         let files = files(&metadata);

@@ -45,7 +45,11 @@ pub fn metadata() -> Vec<Vec<u8>> {
 
 /// By the first version of the trailer, or by the second.
 fn seal(metadata: &[u8], crc32c: Option<u32>) -> Vec<u8> {
-    let encoded = encode(&decode(Bytes::copy_from_slice(metadata)).unwrap().metadata).unwrap();
+    let mut metadata = decode(Bytes::copy_from_slice(metadata)).unwrap().metadata;
+    if crc32c.is_some() {
+        metadata.visit_key_groups_mut(|_, handle| handle.checksums = (0..handle.offsets.len() as u32 + 1).collect());
+    }
+    let encoded = encode(&metadata).unwrap();
     let path = JavaString::new("s3://b/job/shared/ds1-a1-wtm-c7-n0-0123456789abcdef").unwrap();
     Trailer::seal(&encoded, vec![NamedFile { path, size: 150, crc32c }], 3, JavaString::new("drystone 0.1.0").unwrap())
         .to_vec()

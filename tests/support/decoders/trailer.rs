@@ -38,11 +38,12 @@ fn read_version(before: &[u8], fields: &[u8], version: u32) -> bool {
     });
     let sections: Vec<_> = sections.collect();
     assert_eq!(at, before.len() as u64);
-    let encoded = Encoded { bytes: Bytes::copy_from_slice(before), sections };
+    let encoded = Encoded { bytes: Bytes::copy_from_slice(before), sections, groups: trailer.groups.clone() };
     let again = Trailer::seal(&encoded, trailer.files.clone(), trailer.epoch, trailer.writer.clone());
     let (_, again) = Trailer::find(&again).unwrap().unwrap();
     let told = |trailer: &Trailer| trailer.sections.iter().map(|s| (s.owner, s.length)).collect::<Vec<_>>();
     assert_eq!(told(&again), told(&trailer));
     assert_eq!((again.files, again.epoch, again.writer), (trailer.files, trailer.epoch, trailer.writer));
+    assert_eq!(again.groups, trailer.groups);
     true
 }
