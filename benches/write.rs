@@ -70,6 +70,51 @@ fn segments(criterion: &mut Criterion) {
     }
 }
 
+/// Segments of 128 key groups each, with and without a checksum for each group.
+fn key_groups(criterion: &mut Criterion) {
+    const GROUPS: usize = 128;
+    let runtime = Runtime::new().unwrap();
+    let mut group = criterion.benchmark_group("key_groups");
+    group.throughput(Throughput::Bytes(TOTAL_BYTES as u64));
+    for group_bytes in [260_usize, 1000, 8 << 10, 50_000] {
+        // Of a length whose checksums take several steps to put together.
+        let bytes: Bytes = (0..group_bytes - 1).map(|i| (i * 31) as u8).collect();
+        for (name, is_marked) in [("plain", false), ("marked", true)] {
+            group.bench_function(BenchmarkId::new(name, group_bytes), |b| {
+                b.iter_batched(
+                    pool,
+                    |pool| {
+                        runtime.block_on(async {
+                            for _ in 0..TOTAL_BYTES / group_bytes / GROUPS {
+                                write_key_groups(&pool, &bytes, GROUPS, is_marked).await;
+                            }
+                            pool.seal().await.unwrap();
+                            pool
+                        })
+                    },
+                    BatchSize::PerIteration,
+                );
+            });
+        }
+    }
+    group.finish();
+}
+
+async fn write_key_groups(pool: &FilePool, bytes: &Bytes, groups: usize, is_marked: bool) {
+    let mut writer = pool.segment(ORIGIN, None);
+    writer.write_slice(b"head, long enough for all groups together to be long enough").await.unwrap();
+    writer.write_slice(&[7; 256]).await.unwrap();
+    for _ in 0..groups {
+        if is_marked {
+            writer.mark();
+        }
+        writer.write_slice(bytes).await.unwrap();
+    }
+    let checksums = writer.part_checksums();
+    assert_eq!(checksums.len(), if is_marked { groups + 1 } else { 0 });
+    writer.finish().await.unwrap();
+}
+
 /// Several writers of one pool, as fast as they can.
 fn writers(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
@@ -112,6 +157,6 @@ criterion_group! {
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1));
-    targets = segments, writers
+    targets = segments, key_groups, writers
 }
 criterion_main!(benches);

@@ -195,6 +195,7 @@ async fn of_all_key_groups_in_one_stream_only_the_needed_ones_are_read() {
         let needed: u64 = task.state.values().map(|bytes| bytes.len() as u64).sum();
         // Two groups of eleven, and the heads of at most two streams.
         assert!((needed..=needed + 2 * HEAD.len() as u64).contains(&counts.read_bytes), "{counts:?} of {needed}");
+        assert_eq!(counts.unverified_bytes, 0);
     }
     // After a full one all is written: its stream is no other checkpoint's.
     let (_, counts) = next.snapshot(false).await;

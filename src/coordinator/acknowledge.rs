@@ -5,10 +5,11 @@ use std::cmp::Ordering;
 use super::books::{Books, Draft};
 use super::{Coordinator, memory};
 use crate::error::{Error, ErrorKind, Result};
-use crate::handle::{InlineHandle, MasterState};
+use crate::handle::{InlineHandle, MasterState, SubtaskState};
 use crate::id::{CheckpointId, OperatorId, Subtask};
 use crate::ledger::{Acknowledged, Named};
 use crate::protocol::Acknowledgement;
+use crate::read::checksums_fit;
 
 impl Coordinator {
     /// A subtask has done its part.
@@ -19,7 +20,8 @@ impl Coordinator {
     /// # Errors
     /// `NotFound`: there was no such checkpoint. `Invalid`: there is no such subtask, or a handle names what it can't:
     /// a path outside the job's directory that was never claimed, or a segment that is neither new nor named by a
-    /// retained checkpoint; or there is more state inline than [allowed](super::MemoryLimits). Decline or retry; nothing has changed. `Fenced`: it is of a later epoch than this
+    /// retained checkpoint; or the checksums of key groups aren't theirs, as that of their stream shows; or there is more
+    /// state inline than [allowed](super::MemoryLimits). Decline or retry; nothing has changed. `Fenced`: it is of a later epoch than this
     /// coordinator, which has a successor; one of an earlier epoch is late.
     pub fn acknowledge(&self, acknowledgement: Acknowledgement) -> Result<Acknowledged> {
         let Acknowledgement { epoch, checkpoint, subtask, state, sealed } = acknowledgement;
@@ -34,6 +36,7 @@ impl Coordinator {
                 return Err(Error::new(ErrorKind::Fenced, message));
             }
         }
+        check_checksums(subtask, state.as_deref())?;
         let mut guard = self.books();
         let books = &mut *guard;
         // Else a late one would leave its files' spellings behind.
@@ -129,4 +132,22 @@ impl Coordinator {
             None => Ok(0),
         }
     }
+}
+
+/// What was marked at other places than the offsets say would go unnoticed until it is of no use to a restore.
+fn check_checksums(subtask: Subtask, state: Option<&SubtaskState>) -> Result<()> {
+    let mut wrong = None;
+    state.into_iter().for_each(|state| {
+        state.visit_key_groups(subtask, |place, handle| {
+            if wrong.is_none() && !checksums_fit(handle, place.part) {
+                wrong = Some(place.clone());
+            }
+        });
+    });
+    let Some(place) = wrong else { return Ok(()) };
+    let message = format!(
+        "{place}: the checksums of its key groups don't add up to that of their stream; allowed are those that the segment's \
+         writer has for marks at the offsets, and none"
+    );
+    Err(Error::new(ErrorKind::Invalid, message))
 }

@@ -1,10 +1,11 @@
 //! One way through a checkpoint's handles of key groups, however deep in changelogs.
 
-use super::{CheckpointMetadata, KeyGroupsHandle, KeyedHandle, Operator, OperatorSubtasks, Part, Place};
+use super::{CheckpointMetadata, KeyGroupsHandle, KeyedHandle, OperatorSubtasks, Part, Place, SubtaskState};
+use crate::id::Subtask;
 
 /// Writes the walk twice, over `&` and over `&mut`, so that both always meet the handles in the same order.
 macro_rules! walk {
-    ($visit:ident, $keyed:ident, $as_ref:ident, $iter:ident, $($mutability:tt)?) => {
+    ($visit:ident, $keyed:ident, $iter:ident, $($mutability:tt)?) => {
         impl CheckpointMetadata {
             /// Calls `visit` for every handle of key groups, in the order in which the file has them.
             pub fn $visit<'a>(
@@ -12,17 +13,27 @@ macro_rules! walk {
                 mut visit: impl FnMut(&Place, &'a $($mutability)? KeyGroupsHandle),
             ) {
                 for operator in &$($mutability)? self.operators {
-                    let mut place = place(operator);
+                    let (id, parallelism) = (operator.id, operator.parallelism);
                     let OperatorSubtasks::Reported(subtasks) = &$($mutability)? operator.subtasks else { continue };
                     for entry in subtasks {
-                        let Some(state) = entry.state.$as_ref() else { continue };
-                        place.subtask = Some(entry.index);
-                        place.part = Part::ManagedKeyed;
-                        state.managed_keyed.$iter().for_each(|keyed| $keyed(&place, keyed, &mut visit));
-                        place.part = Part::RawKeyed;
-                        state.raw_keyed.$iter().for_each(|keyed| $keyed(&place, keyed, &mut visit));
+                        let subtask = Subtask { operator: id, index: entry.index, parallelism };
+                        entry.state.$iter().for_each(|state| state.$visit(subtask, &mut visit));
                     }
                 }
+            }
+        }
+
+        impl SubtaskState {
+            /// Calls `visit` for every handle of key groups in `subtask`'s state, as that of the whole checkpoint would.
+            pub fn $visit<'a>(
+                &'a $($mutability)? self,
+                subtask: Subtask,
+                mut visit: impl FnMut(&Place, &'a $($mutability)? KeyGroupsHandle),
+            ) {
+                let mut place = place(subtask);
+                self.managed_keyed.$iter().for_each(|keyed| $keyed(&place, keyed, &mut visit));
+                place.part = Part::RawKeyed;
+                self.raw_keyed.$iter().for_each(|keyed| $keyed(&place, keyed, &mut visit));
             }
         }
 
@@ -44,14 +55,14 @@ macro_rules! walk {
     };
 }
 
-walk!(visit_key_groups, keyed, as_ref, iter,);
-walk!(visit_key_groups_mut, keyed_mut, as_mut, iter_mut, mut);
+walk!(visit_key_groups, keyed, iter,);
+walk!(visit_key_groups_mut, keyed_mut, iter_mut, mut);
 
-fn place(operator: &Operator) -> Place {
+fn place(subtask: Subtask) -> Place {
     Place {
-        operator: operator.id,
-        parallelism: operator.parallelism,
-        subtask: None,
+        operator: subtask.operator,
+        parallelism: subtask.parallelism,
+        subtask: Some(subtask.index),
         part: Part::ManagedKeyed,
         local_path: None,
     }

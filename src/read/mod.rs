@@ -35,6 +35,7 @@ pub use fetch::{Fetched, Fetches, fetches};
 pub use finished::{Exchange, Input, Vertex};
 pub(crate) use memory::ReadMemory;
 pub use moved::suggest_rebase;
+pub(crate) use part::checksums_fit;
 pub use part::{KeyGroupOffsets, StreamPart, Take};
 pub use plan::{Fetch, Piece, ReadLimits, Wanted, plan};
 pub use redistribute::TaskPartitions;

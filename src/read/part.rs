@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::combined;
-use crate::handle::CHECKSUMMED_BYTES_MIN;
-use crate::id::KeyGroupRange;
+use crate::handle::{CHECKSUMMED_BYTES_MIN, KeyGroupsHandle, Part, StreamHandle};
+use crate::id::{KeyGroupRange, SegmentId};
 
 /// How much of a stream a task needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +82,12 @@ impl Take {
 }
 
 impl KeyGroupOffsets {
+    pub(super) fn of(handle: &KeyGroupsHandle, part: Part, wanted: KeyGroupRange) -> Self {
+        let offset_min = if part == Part::RawKeyed { 0 } else { 1 };
+        let (offsets, checksums) = (handle.offsets.clone(), handle.checksums.clone());
+        Self { range: handle.range, offsets, offset_min, wanted, checksums }
+    }
+
     fn parts(&self, length: u64, crc32c: Option<u32>) -> Result<Parts> {
         if self.offsets.len() != self.range.count as usize {
             let message = format!("{} offsets for the key groups {}", self.offsets.len(), self.range);
@@ -117,6 +123,17 @@ impl KeyGroupOffsets {
         let sum = || parts.iter().zip(&self.checksums).fold(0, |sum, (part, &crc)| combined(sum, crc, length(part)));
         !parts.is_empty() && parts.len() == self.checksums.len() && crc32c.is_none_or(|crc32c| crc32c == sum())
     }
+}
+
+/// Are a handle's checksums those of its key groups, as far as the metadata can tell? True where it has none.
+pub(crate) fn checksums_fit(handle: &KeyGroupsHandle, part: Part) -> bool {
+    let id = match handle.delegate.innermost() {
+        StreamHandle::Segment(segment) => segment.id.to_text().parse::<SegmentId>().ok(),
+        _ => None,
+    };
+    let groups = KeyGroupOffsets::of(handle, part, KeyGroupRange::EMPTY);
+    let fit = |length| groups.parts(length, id.map(|id| id.crc32c)).is_ok_and(|parts| parts.has_checksums);
+    handle.checksums.is_empty() || handle.delegate.size().is_some_and(fit)
 }
 
 /// Checks an offset within a stream.

@@ -171,10 +171,7 @@ impl<'a> Selection<'a> {
     }
 
     fn key_groups(&mut self, at: At, handle: &KeyGroupsHandle, wanted: KeyGroupRange) -> Result<KeyedState> {
-        let offset_min = if at.part == Part::RawKeyed { 0 } else { 1 };
-        let offsets = handle.offsets.clone();
-        let (range, checksums) = (handle.range, handle.checksums.clone());
-        let take = Take::KeyGroups(KeyGroupOffsets { range, offsets, offset_min, wanted, checksums });
+        let take = Take::KeyGroups(KeyGroupOffsets::of(handle, at.part, wanted));
         let stream = self.stream(at, None, Some(&handle.delegate), take)?;
         Ok(KeyedState::KeyGroups { handle: handle.clone(), stream })
     }

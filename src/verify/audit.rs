@@ -10,7 +10,7 @@ use crate::format::checksum::flipped_bit;
 use crate::format::{self, Decoded, SectionOwner};
 use crate::handle::Place;
 use crate::id::OperatorId;
-use crate::read::{Checkpoint, Content, State, StateStream, Wanted};
+use crate::read::{Checkpoint, Content, State, StateStream, Wanted, checksums_fit};
 use crate::store::FlinkPath;
 use crate::store::names::PhysicalFileName;
 
@@ -145,6 +145,18 @@ impl Audit {
             }
             return;
         };
+        let mut checked = 0;
+        checkpoint.decoded.metadata.visit_key_groups(|place, handle| {
+            checked += usize::from(!handle.checksums.is_empty());
+            if !checksums_fit(handle, place.part) {
+                let problem = "the checksums of its key groups don't add up to that of their stream";
+                self.add(Finding::in_file(&metadata, None, problem).of(place));
+            }
+        });
+        if trailer.groups.iter().filter(|groups| !groups.checksums.is_empty()).count() != checked {
+            let problem = "its trailer has checksums of key groups that it doesn't name";
+            self.add(Finding::in_file(&metadata, None, problem));
+        }
         let listed: BTreeSet<_> = trailer.files.iter().filter_map(|f| checkpoint.listed_path(f)).collect();
         let named: BTreeSet<_> = state.files.iter().map(|f| f.name.clone()).collect();
         if let Some(path) = listed.symmetric_difference(&named).next() {
