@@ -47,7 +47,7 @@ fn newest(fixture: &Path) -> Option<PathBuf> {
 fn stock_flink_restores_what_workers_wrote_and_a_coordinator_committed() {
     let all = std::env::var("DRYSTONE_FLINK_ALL").is_ok_and(|v| v == "1");
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/flink");
-    let mut count = 0;
+    let (mut count, mut with_checksums) = (0, 0);
     for fixture in fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path()) {
         let (true, Some(checkpoint)) = (fixture.join("fixture.properties").is_file(), newest(&fixture)) else {
             continue;
@@ -57,6 +57,7 @@ fn stock_flink_restores_what_workers_wrote_and_a_coordinator_committed() {
             let to = tempfile::tempdir().unwrap();
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
             let path = runtime.block_on(recommit::recommit(&data, &checkpoint, to.path(), inline));
+            with_checksums += usize::from(has_checksums(&path));
             let in_flight = properties["unaligned"] == "true";
             let output = flink()
                 .arg("restore")
@@ -72,6 +73,16 @@ fn stock_flink_restores_what_workers_wrote_and_a_coordinator_committed() {
         }
     }
     assert!(count >= 5, "{count} fixtures");
+    assert!(with_checksums >= 3, "{with_checksums} with checksums of key groups");
+}
+
+/// Of key groups, behind what Flink reads.
+fn has_checksums(path: &FlinkPath) -> bool {
+    let metadata = fs::read(Path::new(path.to_string().trim_start_matches("file:")).join("_metadata")).unwrap();
+    let mut has_some = false;
+    let metadata = drystone::format::decode(metadata.into()).unwrap().metadata;
+    metadata.visit_key_groups(|_, handle| has_some |= !handle.checksums.is_empty());
+    has_some
 }
 
 /// As a savepoint, moved by `mv`, and restored from there.

@@ -118,6 +118,11 @@ async fn write_again(
             state.visit_streams(subtask, |place, handle| streams.push((handle.clone(), place.part)));
             let snapshot = worker.begin(subtask, &trigger).unwrap();
             let mut written: Vec<(StreamHandle, Option<drystone::write::Written>)> = Vec::new();
+            let mut starts: Vec<(StreamHandle, Vec<i64>)> = Vec::new();
+            state.visit_key_groups(subtask, |_, handle| {
+                starts.push((handle.delegate.innermost().clone(), handle.offsets.clone()));
+            });
+            let mut checksums = Vec::new();
             let (inputs, outputs) =
                 (std::mem::take(&mut state.input_channels), std::mem::take(&mut state.output_channels));
             let form = match inputs.iter().chain(&outputs).any(|channel| matches!(channel, ChannelHandle::Merged(_))) {
@@ -153,7 +158,13 @@ async fn write_again(
                     continue;
                 }
                 let mut segment = snapshot.segment(part.scope(), None);
-                segment.write(bytes).await.unwrap();
+                let mut at = 0;
+                for &start in starts.iter().filter(|(known, _)| *known == handle).flat_map(|(_, starts)| starts) {
+                    segment.write(bytes.slice(at..at.max(start as usize))).await.unwrap();
+                    at = segment.mark() as usize;
+                }
+                segment.write(bytes.slice(at..)).await.unwrap();
+                checksums.push((handle.clone(), segment.part_checksums()));
                 let result = segment.finish().await.unwrap();
                 written.push((handle, Some(result)));
             }
@@ -161,6 +172,10 @@ async fn write_again(
                 // Nobody but Flink's own merging has directories to manage, nor a placeholder to name them.
                 slot.take_if(|operator| operator.directories.take().is_some_and(|directories| directories.empty));
             }
+            state.visit_key_groups_mut(subtask, |_, handle| {
+                let of = |(known, _): &&(StreamHandle, Vec<u32>)| known == handle.delegate.innermost();
+                handle.checksums = checksums.iter().find(of).unwrap().1.clone();
+            });
             let channels = (channels.finish().await.unwrap(), form);
             under_way.push((subtask, state, written, channels, snapshot.finish()));
         }
