@@ -91,7 +91,8 @@ impl Storage {
         }
         stores.locate(&directory)?;
         let directories = || settings.local_backup_dirs.iter().map(PathBuf::from).collect();
-        let local = settings.restores_from_local().then(|| LocalDirectories::new(directories()));
+        let is_used = settings.keeps_local() || settings.restores_from_local();
+        let local = is_used.then(|| LocalDirectories::new(directories()));
         // There is a directory, whoever has named it.
         let with_directory = Settings { checkpoint_dir: Some(directory.to_string()), ..settings.clone() };
         let is_in_memory = with_directory.storage_kind() == StorageKind::JobManager;
@@ -118,7 +119,7 @@ impl Storage {
     pub fn worker(&self, job: JobId, name: &str) -> Result<Worker> {
         let (directory, settings, tokens) = (self.job_directory(job)?, self.worker_settings(), self.tokens.clone());
         let stores = self.stores.clone();
-        Ok(match self.local.clone().filter(|_| self.settings.local_backup_enabled) {
+        Ok(match self.local.clone().filter(|_| self.settings.keeps_local()) {
             Some(local) => {
                 let backup = (local, self.settings.local_backup_max_size.0);
                 Worker::with_backup(stores, directory, name, settings, tokens, backup)
@@ -205,8 +206,8 @@ impl Storage {
     pub async fn restore(&self, path: &FlinkPath) -> Result<Restore> {
         let restore = Restore::open(&self.stores, path, self.read_limits()).await?;
         let restore = match &self.local {
-            Some(local) => restore.with_local(local.clone()),
-            None => restore,
+            Some(local) if self.settings.restores_from_local() => restore.with_local(local.clone()),
+            _ => restore,
         };
         let checkpoint = restore.checkpoint().decoded.metadata.checkpoint_id;
         let without = self.settings.recovery.without_channel_state_checkpoint_id;

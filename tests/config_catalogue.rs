@@ -128,7 +128,7 @@ fn local_backup_follows_local_recovery_until_it_has_a_value() {
     assert!(settings(&[from_local, dirs]).local_backup_enabled);
     let own = ("execution.checkpointing.local-backup.enabled", "false");
     let (settings, warnings) = config(&[from_local, own]).settings().unwrap();
-    assert!(!settings.local_backup_enabled && settings.recovery.from_local);
+    assert!(!settings.local_backup_enabled && settings.recovery.from_local == Some(true));
     assert_eq!(warnings, []);
 }
 
@@ -143,6 +143,10 @@ fn local_backup_needs_directories_and_is_read_while_either_key_says_so() {
     assert!(settings(&[(enabled, "true"), dirs]).restores_from_local());
     assert!(settings(&[(enabled, "false"), (from_local, "true"), dirs]).restores_from_local());
     assert!(!settings(&[(enabled, "false"), dirs]).restores_from_local());
+    // Said expressly, they are kept and not read.
+    let unread = settings(&[(enabled, "true"), (from_local, "false"), dirs]);
+    assert!(unread.keeps_local() && !unread.restores_from_local());
+    assert!(!settings(&[(from_local, "false"), dirs]).keeps_local());
     assert_eq!(settings(&[]).local_backup_max_size, MemorySize(32 << 30));
 }
 
@@ -415,6 +419,7 @@ fn storage_reads_what_it_is_said_to_act_on_and_nothing_else() {
         let reader = match field {
             "file_merging_enabled" => "merges_files",
             "from_local" => "restores_from_local",
+            "local_backup_enabled" => "keeps_local",
             field => field,
         };
         assert_eq!(is_read(reader), found.user == User::Storage, "{}: {}", found.key, found.user);

@@ -55,6 +55,20 @@ async fn what_was_written_is_restored_from_local_disks_in_turn() {
     );
 }
 
+/// Where that is said: a disk that is suspected.
+#[tokio::test]
+async fn copies_are_written_and_not_read() {
+    let root = tempfile::tempdir().unwrap();
+    let site = site(&root);
+    let mut job = site.clone().with("execution.state-recovery.from-local", "false").start("w").await;
+    let path = job.round().await.path;
+    assert!(copies(root.path()).values().sum::<u64>() > job.state_bytes());
+    let counts = job.check(&path).await;
+    assert_eq!((counts.state_bytes, counts.backup_reads, counts.backup_refused), (job.state_bytes(), 0, 0));
+    // The same copies are read by who wasn't told.
+    assert!(from_backup_alone(&job.check_with(&site.storage(), &path).await));
+}
+
 #[tokio::test]
 async fn half_the_files_and_one_bit_are_missing_and_the_restore_is_whole() {
     let root = tempfile::tempdir().unwrap();

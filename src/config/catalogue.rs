@@ -110,7 +110,7 @@ catalogue! {
         LOCAL_BACKUP_ENABLED "execution.checkpointing.local-backup.enabled"
             as [fallback("execution.state-recovery.from-local"), deprecated("state.backend.local-recovery")]
             BOOL, Some("false"), Storage:
-            "Whether a worker keeps copies of its files on local disks, and they are read first on restore.";
+            "Whether a worker keeps copies of its files on local disks.";
         LOCAL_BACKUP_DIRS "execution.checkpointing.local-backup.dirs"
             as [deprecated("taskmanager.state.local.root-dirs")] Kind::Paths, None, Storage:
             "Directories on local disks for those copies, in turn; without one there are none.";
@@ -170,8 +170,8 @@ catalogue! {
             Kind::Int { min: -1, max: i64::MAX }, Some("-1"), Storage:
             "The checkpoint whose records in flight are left out when it is restored; -1, none.";
         FROM_LOCAL "execution.state-recovery.from-local" as [deprecated("state.backend.local-recovery")]
-            BOOL, Some("false"), Storage:
-            "Whether copies on local disks are read first on restore also where none are kept any more.";
+            BOOL, None, Storage:
+            "Whether copies on local disks are read first on restore; unset, they are where they are kept. In Flink it is false by default.";
         APPROXIMATE_LOCAL "execution.state-recovery.approximate-local-recovery"
             as [deprecated("execution.checkpointing.approximate-local-recovery")] BOOL, Some("false"), Scheduler:
             "Whether only the failed tasks restart, which loses what they had not yet sent on.";

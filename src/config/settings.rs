@@ -155,7 +155,8 @@ settings! {
         ignore_unclaimed_state: bool = IGNORE_UNCLAIMED_STATE,
         /// `None`: every checkpoint is restored with its records in flight.
         without_channel_state_checkpoint_id: Option<i64> = WITHOUT_CHANNEL_STATE,
-        from_local: bool = FROM_LOCAL,
+        /// `None`: as `local_backup_enabled`; [`Settings::restores_from_local`] has what is in effect.
+        from_local: Option<bool> = FROM_LOCAL,
         approximate_local: bool = APPROXIMATE_LOCAL,
     }
 }
@@ -178,9 +179,15 @@ impl Settings {
         }
     }
 
-    /// Are copies on local disks read first on restore? Also where they are no longer written, and never trusted unchecked.
+    /// Are copies of files kept on local disks?
+    pub fn keeps_local(&self) -> bool {
+        self.local_backup_enabled && !self.local_backup_dirs.is_empty()
+    }
+
+    /// Are copies on local disks read first on restore? Also where they are no longer written, if that is said, and never
+    /// trusted unchecked.
     pub fn restores_from_local(&self) -> bool {
-        (self.local_backup_enabled || self.recovery.from_local) && !self.local_backup_dirs.is_empty()
+        self.recovery.from_local.unwrap_or(self.local_backup_enabled) && !self.local_backup_dirs.is_empty()
     }
 
     /// Up to so many bytes of files that the latest checkpoint names, nothing is written anew for space.
