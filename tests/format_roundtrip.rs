@@ -1,7 +1,7 @@
 //! What is written is read as it was, for every version and every kind of handle.
 
 // A test fails by a panic.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "fixtures/mod.rs"]
 mod fixtures;

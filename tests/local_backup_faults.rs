@@ -16,11 +16,14 @@ mod seeded;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use drystone::read::RestoreCounts;
 use object_store::memory::InMemory;
 use proptest::prelude::*;
+use tokio::time::Instant;
 
 use backed_job::{Job, Site, copies};
 use memory_disk::{Call, Failing, MemoryDisk};
@@ -158,6 +161,52 @@ async fn a_disk_that_hangs_holds_up_nothing_and_little_memory() {
     let path = job.round().await.path;
     let counts = job.check(&path).await;
     assert!(counts.backup_reads > 0 && counts.backup_refused == 0, "{counts:?}");
+}
+
+/// Whatever it hangs at: at the look for copies, at their checksums, or at what they hold.
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_while_it_is_read_costs_a_restore_the_time_that_it_is_waited_for() {
+    let disk = MemoryDisk::default();
+    // Short segments, which are checked as they are read, and some that are longer than a read.
+    let site = site(&disk).with("execution.checkpointing.file-merging.max-file-size", "4mb");
+    let mut job = small_job(&site).await;
+    job.round().await;
+    job.chunk_bytes = 1_200_000;
+    let path = job.round().await.path;
+    let whole = job.check(&path).await;
+    assert!(from_backup_alone(&whole), "{whole:?}");
+    let (mut after, mut hung) = (0, 0);
+    loop {
+        // Of its own, since what hangs goes on when it is let go.
+        let disk = disk.survivor();
+        let storage = Site { disk: Some(Arc::new(disk.clone())), ..site.clone() }.storage();
+        disk.hang_reads(Some(after));
+        let started = Instant::now();
+        let counts = {
+            let mut checking = pin!(job.check_with(&storage, &path));
+            loop {
+                tokio::select! {
+                    biased;
+                    counts = &mut checking => break counts,
+                    // The clock of a test stands still while a thread is at work.
+                    () = tokio::task::yield_now(), if disk.hanging() == 0 => {}
+                    () = tokio::time::advance(Duration::from_secs(1)), if disk.hanging() > 0 => {}
+                }
+            }
+        };
+        let has_hung = disk.hanging() > 0;
+        assert!(started.elapsed() <= Duration::from_secs(25), "{:?} after {after} reads", started.elapsed());
+        assert_eq!(counts.state_bytes, whole.state_bytes);
+        assert_eq!(counts.backup_refused > 0, has_hung, "{counts:?} after {after} reads");
+        assert!(counts.backup_bytes < whole.backup_bytes || !has_hung, "{counts:?} after {after} reads");
+        disk.hang_reads(None);
+        if !has_hung {
+            break;
+        }
+        (after, hung) = (after + 1, hung + 1);
+    }
+    assert!(hung > 20, "{hung}");
+    assert!(from_backup_alone(&job.check(&path).await), "as before");
 }
 
 #[tokio::test]

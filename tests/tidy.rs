@@ -20,7 +20,7 @@ const MODULES: &[(&str, &[&str], bool)] = &[
     ("store", &["error", "id", "metrics", "sync"], true),
     ("backup", &["format", "id", "metrics", "store", "sync"], true),
     ("write", &["backup", "error", "format", "handle", "id", "metrics", "store", "sync"], true),
-    ("read", &["backup", "error", "format", "handle", "id", "metrics", "store"], true),
+    ("read", &["backup", "error", "format", "handle", "id", "metrics", "store", "sync"], true),
     ("worker", &["backup", "error", "format", "handle", "id", "metrics", "protocol", "store", "sync", "write"], true),
     (
         "coordinator",

@@ -118,7 +118,7 @@ impl Sources {
     async fn read_copy(&self, fetch: &Fetch) -> Option<(Bytes, u64)> {
         let (copy, range) = (self.copies.of(fetch.file)?.clone(), fetch.range.clone());
         let file_bytes = copy.bytes;
-        let bytes = tokio::task::spawn_blocking(move || copy.read(&range)).await.ok()?.ok()?;
+        let bytes = self.copies.patience.ask(move |_| copy.read(&range)).await?.ok()?;
         let is_right = |piece: &Piece| match self.trusts.get(piece.wanted) {
             Some(Trust::Copy) => true,
             Some(Trust::Checked { length, crc32c: crc }) => {

@@ -5,6 +5,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::patience::Patience;
 use super::plan::{ReadLimits, Wanted};
 use crate::backup::{Found, LocalCopy, LocalDirectories};
 use crate::store::Location;
@@ -45,6 +46,8 @@ pub(super) enum Trust {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Copies {
     copies: Arc<Vec<Option<LocalCopy>>>,
+    /// Of all that is read of them.
+    pub(super) patience: Patience,
     /// Copies, and claims on them, that were found to be no good.
     pub(super) refused: u64,
 }
@@ -53,21 +56,26 @@ impl Copies {
     pub(super) async fn find(local: Option<&LocalDirectories>, files: &[Location]) -> Self {
         let Some(local) = local.cloned() else { return Self::default() };
         let names: Vec<_> = files.iter().map(|file| file.name().clone()).collect();
-        let look = move || {
+        let patience = Patience::default();
+        let look = patience.ask(move |steps| {
             let mut refused = 0;
-            let found = names.iter().map(|name| match local.find(name) {
-                Found::Copy(copy) => Some(copy),
-                Found::Refused => {
-                    refused += 1;
-                    None
+            let found = names.iter().map(|name| {
+                let found = local.find(name);
+                steps.step();
+                match found {
+                    Found::Copy(copy) => Some(copy),
+                    Found::Refused => {
+                        refused += 1;
+                        None
+                    }
+                    Found::Nothing => None,
                 }
-                Found::Nothing => None,
             });
             (found.collect(), refused)
-        };
+        });
         // Without an answer there are no copies.
-        let (copies, refused) = tokio::task::spawn_blocking(look).await.unwrap_or_default();
-        Self { copies: Arc::new(copies), refused }
+        let (copies, refused) = look.await.unwrap_or((Vec::new(), 1));
+        Self { copies: Arc::new(copies), patience, refused }
     }
 
     /// The copy of a file.
@@ -105,11 +113,20 @@ impl Copies {
         if asked.is_empty() {
             return trusts;
         }
-        let ask = move || {
-            let agree = |(numbers, copy, range, crc): (_, LocalCopy, _, _)| (numbers, copy.agrees(&range, crc).ok());
+        let asked_segments = asked.len() as u64;
+        let ask = self.patience.ask(move |steps| {
+            let agree = |(numbers, copy, range, crc): (_, LocalCopy, _, _)| {
+                let agrees = copy.agrees(&range, crc).ok();
+                steps.step();
+                (numbers, agrees)
+            };
             asked.into_iter().map(agree).collect::<Vec<_>>()
+        });
+        let Some(answers) = ask.await else {
+            self.refused += asked_segments;
+            return trusts;
         };
-        for (numbers, agrees) in tokio::task::spawn_blocking(ask).await.unwrap_or_default() {
+        for (numbers, agrees) in answers {
             match agrees {
                 Some(true) => numbers.into_iter().for_each(|number: usize| trusts[number] = Trust::Copy),
                 _ => self.refused += 1,

@@ -17,6 +17,7 @@ mod memory;
 mod moved;
 mod opening;
 mod part;
+mod patience;
 mod plan;
 mod reading;
 mod redistribute;

@@ -61,6 +61,8 @@ struct State {
     room: BTreeMap<PathBuf, u64>,
     bytes_max: u64,
     writes_hang: bool,
+    /// So many more reads come back.
+    reads_left: Option<u64>,
     hanging: u64,
 }
 
@@ -87,6 +89,18 @@ impl MemoryDisk {
         self.state.0.lock().unwrap()
     }
 
+    /// As soon as a read comes back.
+    fn reading(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        while state.reads_left == Some(0) {
+            state.hanging += 1;
+            state = self.state.1.wait(state).unwrap();
+            state.hanging -= 1;
+        }
+        state.reads_left = state.reads_left.map(|left| left - 1);
+        state
+    }
+
     pub fn fail(&self, failing: Failing) {
         self.state().failing = failing;
     }
@@ -103,6 +117,12 @@ impl MemoryDisk {
     /// Writes wait, or go on.
     pub fn hang(&self, writes_hang: bool) {
         self.state().writes_hang = writes_hang;
+        self.state.1.notify_all();
+    }
+
+    /// After so many more reads none comes back; until it is told `None`.
+    pub fn hang_reads(&self, after: Option<u64>) {
+        self.state().reads_left = after;
         self.state.1.notify_all();
     }
 
@@ -217,13 +237,13 @@ impl Write for Open {
 
 impl ReadAt for Open {
     fn length(&mut self) -> io::Result<u64> {
-        let mut state = self.disk.state();
+        let mut state = self.disk.reading();
         state.call(Call::Read)?;
         Ok(state.files.get(&self.path).ok_or(ErrorKind::NotFound)?.len() as u64)
     }
 
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let mut state = self.disk.state();
+        let mut state = self.disk.reading();
         state.call(Call::Read)?;
         let file = state.files.get(&self.path).ok_or(ErrorKind::NotFound)?;
         let from = file.get(offset as usize..offset as usize + buffer.len()).ok_or(ErrorKind::UnexpectedEof)?;
