@@ -20,10 +20,11 @@ use std::time::{Duration, SystemTime};
 
 use drystone::ErrorKind;
 use drystone::config::{Config, Settings};
-use drystone::coordinator::{CoordinatorSettings, JobEnd};
+use drystone::coordinator::{CoordinatorSettings, JobEnd, SavepointRequest};
 use drystone::id::CheckpointId;
 use drystone::jobs::{Hint, Latest, latest};
 use drystone::ledger::LedgerSettings;
+use drystone::protocol::{Acknowledgement, SavepointAction, SavepointFormat};
 use drystone::read::ReadLimits;
 use drystone::store::{FlinkPath, Stores};
 use drystone::sweep::{Sweep, SweepSettings};
@@ -121,6 +122,32 @@ async fn no_commit_waits_for_it() {
     store.obey();
     job.coordinator.settle().await.unwrap();
     assert_eq!(written(&job).await.unwrap().checkpoint, last);
+}
+
+/// What it says of the epoch is that of the checkpoint, which a predecessor has completed.
+#[tokio::test(start_paused = true)]
+async fn a_savepoint_changes_nothing_of_it() {
+    let (store, mut job) = job(told()).await;
+    round(&job).await;
+    job.coordinator.settle().await.unwrap();
+    let hint = written(&job).await;
+    job.restart().await.unwrap();
+    for refused in [0, 9] {
+        let directory = FlinkPath::parse("memory:/savepoints").unwrap();
+        let (format, action) = (SavepointFormat::Native, SavepointAction::None);
+        let request = SavepointRequest { directory, format, action, pack: false };
+        let trigger = job.coordinator.trigger_savepoint(job.coordinator.next_checkpoint(), &request).unwrap();
+        let (epoch, checkpoint, subtask) = (trigger.epoch, trigger.checkpoint, job.subtask(0));
+        let nothing = Acknowledgement { epoch, checkpoint, subtask, state: None, sealed: vec![] };
+        job.coordinator.acknowledge(nothing).unwrap();
+        // In doubt, it is for settling to say that it is there.
+        store.rule("put", "savepoints/", Act::Fail, refused);
+        assert_eq!(job.coordinator.complete(checkpoint).await.is_err(), refused > 0);
+        store.obey();
+        job.coordinator.settle().await.unwrap();
+        assert_eq!(job.coordinator.pending(), []);
+        assert_eq!(written(&job).await, hint);
+    }
 }
 
 #[tokio::test]

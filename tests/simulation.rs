@@ -20,6 +20,8 @@ mod oracle;
 mod process;
 #[path = "simulation/run.rs"]
 mod run;
+#[path = "simulation/savepoint.rs"]
+mod savepoint;
 #[path = "simulation/snapshot.rs"]
 mod snapshot;
 #[path = "simulation/zombie.rs"]

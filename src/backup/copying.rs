@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
+use super::disk::ask;
 use super::keeper::{Backup, Task};
 use super::layout::{self, BlockSums, copy_bytes};
 use super::shelf::{Doomed, Growth};
@@ -147,8 +148,9 @@ impl CopyJob {
             let permits = copy.backup.inner.permits[copy.first_directory].clone();
             // Never closed, so there is always one.
             let permit = permits.acquire_owned().await;
+            let disk = copy.backup.inner.local.disk().clone();
             // A thread that panics has nothing to tell: its copy stays unfinished.
-            let _ = tokio::task::spawn_blocking(move || {
+            let _ = ask(&*disk, move || {
                 copy.drain();
                 drop((permit, task));
             })

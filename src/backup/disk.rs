@@ -7,6 +7,12 @@ use std::path::Path;
 
 /// A local disk, or something that fails like one. Every call may block, and is made from a thread that may.
 pub trait Disk: fmt::Debug + Send + Sync {
+    /// May a call block? Those of one that is memory needn't, and then no thread is taken for them: they are made in an order
+    /// that a simulation can have again.
+    fn blocks(&self) -> bool {
+        true
+    }
+
     /// Makes the directory and those above it, where they are missing.
     ///
     /// # Errors
@@ -64,6 +70,14 @@ pub trait ReadAt: Send {
     /// # Errors
     /// `UnexpectedEof`: the file ends before; others of the file system.
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+}
+
+/// Has something done that asks a disk. None if it panics.
+pub(super) async fn ask<T: Send + 'static>(disk: &dyn Disk, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    if !disk.blocks() {
+        return Some(work());
+    }
+    tokio::task::spawn_blocking(work).await.ok()
 }
 
 /// The file system of this machine. Nothing is synced: what a crash leaves is found out by checksums.

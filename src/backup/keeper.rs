@@ -175,12 +175,16 @@ impl Backup {
             }
         }
         let task = Task::begin(&self.inner);
-        runtime.spawn_blocking(move || {
+        let sweeps = move || {
             while task.0.begins_sweep() {
                 task.0.sweep();
             }
             drop(task);
-        });
+        };
+        match self.inner.local.disk().blocks() {
+            true => drop(runtime.spawn_blocking(sweeps)),
+            false => drop(runtime.spawn(async move { sweeps() })),
+        }
     }
 }
 

@@ -38,6 +38,11 @@ impl LocalDirectories {
         Self { directories: directories.into(), disk }
     }
 
+    /// Where they are.
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
     /// The same directories of another disk.
     pub(crate) fn on_disk(self, disk: Arc<dyn Disk>) -> Self {
         Self { disk, ..self }

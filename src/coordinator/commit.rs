@@ -130,11 +130,13 @@ impl Coordinator {
             }),
         };
         self.shared.reaper.put_back_failed();
-        self.hint();
-        self.perform(effects);
         if is_savepoint {
+            // The latest checkpoint is the one that it was.
+            self.perform(effects);
             return Ok(completed);
         }
+        self.hint();
+        self.perform(effects);
         // A newer one is durable: what was in doubt can be decided.
         if let Err(error) = self.resolve_before(checkpoint).await {
             tracing::warn!(error = error.one_line(), "an earlier commit is still in doubt");
@@ -210,11 +212,17 @@ impl Coordinator {
 
     /// A commit that was in doubt has happened. Nothing, if somebody else has found that out meanwhile.
     fn publish_resolved(&self, checkpoint: CheckpointId) -> Result<()> {
+        let mut is_checkpoint = false;
         let effects = self.books().decide_or_fail(|books| match books.unresolved.remove(&checkpoint) {
-            Some(_) => books.committed(checkpoint),
+            Some(commit) => {
+                is_checkpoint = !commit.is_savepoint;
+                books.committed(checkpoint)
+            }
             None => Ok(Vec::new()),
         })?;
-        self.hint();
+        if is_checkpoint {
+            self.hint();
+        }
         self.perform(effects);
         Ok(())
     }

@@ -56,7 +56,7 @@ impl Copies {
     pub(super) async fn find(local: Option<&LocalDirectories>, files: &[Location]) -> Self {
         let Some(local) = local.cloned() else { return Self::default() };
         let names: Vec<_> = files.iter().map(|file| file.name().clone()).collect();
-        let patience = Patience::default();
+        let patience = Patience::with(&local);
         let look = patience.ask(move |steps| {
             let mut refused = 0;
             let found = names.iter().map(|name| {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::backup::LocalDirectories;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -17,6 +18,8 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Patience {
     is_over: Arc<AtomicBool>,
+    /// No call blocks, so that there is nothing to wait for.
+    is_needless: bool,
 }
 
 /// Told of each call to a disk that has come back.
@@ -29,6 +32,11 @@ impl Steps {
 }
 
 impl Patience {
+    /// With the disks of these directories.
+    pub(super) fn with(local: &LocalDirectories) -> Self {
+        Self { is_needless: !local.disk().blocks(), ..Self::default() }
+    }
+
     /// The answer of something that blocks; `None` if it hasn't come a step further for [`WAIT_MAX`], or another before it
     /// hadn't. What hangs keeps its thread until the disk goes on, and no more are started.
     pub(super) async fn ask<T: Send + 'static>(&self, ask: impl FnOnce(&Steps) -> T + Send + 'static) -> Option<T> {
@@ -37,6 +45,9 @@ impl Patience {
         }
         let steps = Arc::new(AtomicU64::new(0));
         let told = Steps(steps.clone());
+        if self.is_needless {
+            return Some(ask(&told));
+        }
         let mut answer = spawn_blocking(move || ask(&told));
         let mut seen = 0;
         loop {

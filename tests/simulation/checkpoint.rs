@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use drystone::coordinator::Completed;
 use drystone::id::{CheckpointId, KeyGroupRange, Subtask};
-use drystone::protocol::Trigger;
+use drystone::protocol::{SnapshotKind, Trigger};
 use drystone::worker::{Ticket, Worker};
 use drystone::{Error, ErrorKind};
 use futures::future::{join, join_all};
@@ -138,15 +138,21 @@ impl Job {
                 Err(error) => failed.push((subtask, error)),
             }
         }
+        let is_savepoint = trigger.kind != SnapshotKind::Checkpoint;
         let mut handles = BTreeMap::new();
         for (key, (version, handle)) in parts.iter().flat_map(|part| part.handles.clone()) {
-            if let Some(chunk) = self.database.get_mut(&key).filter(|chunk| chunk.version == version) {
+            // A careless state backend would name what a savepoint has.
+            if (!is_savepoint || how.eager)
+                && let Some(chunk) = self.database.get_mut(&key).filter(|chunk| chunk.version == version)
+            {
                 chunk.fresh = Some(handle.clone());
             }
             handles.insert(key, (version, handle));
         }
         self.model.taken.insert((epoch, trigger.checkpoint.0), contents);
-        self.under_way.insert(trigger.checkpoint.0, Taken { handles, setbacks: self.setbacks });
+        if !is_savepoint {
+            self.under_way.insert(trigger.checkpoint.0, Taken { handles, setbacks: self.setbacks });
+        }
         Ok(Parts { trigger, parts, failed })
     }
 
@@ -190,7 +196,7 @@ impl Job {
         async move { join(coordinator.complete(checkpoint), sealing).await.0 }
     }
 
-    fn completed(&mut self, checkpoint: CheckpointId, done: drystone::Result<Completed>, how: How) -> Step<bool> {
+    pub fn completed(&mut self, checkpoint: CheckpointId, done: drystone::Result<Completed>, how: How) -> Step<bool> {
         match done {
             Ok(completed) => {
                 self.chaos.say("completed", &checkpoint.to_string());
@@ -259,7 +265,7 @@ impl Job {
         self.tell(how, |worker, epoch| worker.complete(epoch, id(checkpoint)));
     }
 
-    fn tell(&mut self, how: How, news: impl Fn(&Worker, u64)) {
+    pub fn tell(&mut self, how: How, news: impl Fn(&Worker, u64)) {
         let epoch = self.coordinator.epoch();
         for process in &self.workers {
             if !self.random.one_in(how.lost_one_in) {
@@ -282,5 +288,6 @@ impl Job {
                 self.give_up(id(number), how);
             }
         }
+        self.sync_savepoints(how);
     }
 }

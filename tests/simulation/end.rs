@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::history::How;
 use crate::job::{Job, Step, Stop};
-use crate::oracle::{Reading, is_metadata};
+use crate::oracle::{Reading, is_metadata, is_of_savepoint};
 
 impl Job {
     /// No fault any more: three checkpoints succeed, and nothing is left that nothing names.
@@ -39,10 +39,11 @@ impl Job {
                 return Err("I8: a worker that is closed holds memory".to_owned().into());
             }
         }
+        self.sweep().await?;
         if self.setup.disposes {
             self.dispose().await?;
         }
-        Ok(())
+        self.check_savepoints().await
     }
 
     fn heal(&self) {
@@ -65,6 +66,7 @@ impl Job {
             let parts = self.snapshots(trigger, u64::MAX, how).await?;
             self.give_up(parts.checkpoint(), how);
         }
+        self.give_up_a_savepoint(how).await?;
         for number in 0..3 {
             self.work(number, 3);
             if !self.checkpoint(how).await? {
@@ -115,7 +117,9 @@ impl Job {
             named.extend(reading.placed.into_values().map(|(file, ..)| file));
         }
         let is_own = |key: &str, bytes| {
-            key.starts_with(&format!("{directory}/_drystone/")) || is_metadata(key) && Reading::of(bytes).is_none()
+            key.starts_with(&format!("{directory}/_drystone/"))
+                || is_of_savepoint(key)
+                || is_metadata(key) && Reading::of(bytes).is_none()
         };
         let left = objects.iter().find(|(key, bytes)| !named.contains(*key) && !is_own(key, bytes));
         left.map_or(Ok(()), |(key, _)| Err(format!("I9: nothing names {key}")))

@@ -32,6 +32,19 @@ pub struct Setup {
     pub disposes: bool,
     /// Are other tools told of the latest checkpoint?
     pub latest_file: bool,
+    /// Where savepoints go, if any are taken.
+    pub savepoints: Option<Place>,
+}
+
+/// A directory of the user's.
+#[derive(Clone, Copy, Debug)]
+pub enum Place {
+    Elsewhere,
+    /// Where the directories of jobs are.
+    AmongJobs,
+    /// In the job's own.
+    InTheJobs,
+    BelowTheJobs,
 }
 
 /// How a snapshot is taken, and how its end is told.
@@ -127,6 +140,13 @@ pub enum Event {
         acts: Vec<Act>,
         starts_first: bool,
     },
+    Savepoint {
+        pack: bool,
+        how: How,
+        course: Course,
+    },
+    /// The one that is ready.
+    CommitSavepoint,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -144,6 +164,26 @@ pub enum Call {
     Settle,
     Rewrite,
     Leftovers,
+}
+
+/// How a savepoint goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Course {
+    Alone,
+    /// A checkpoint is triggered after it, and completes before.
+    Overtaken,
+    /// A checkpoint is triggered before it, and completes after.
+    Overtaking,
+    /// Beside a checkpoint.
+    Together,
+    /// After so many acknowledgements.
+    GivenUp(u64),
+    /// Left under way after so many.
+    Left(u64),
+    /// All have acknowledged; it is for a later event to commit it.
+    Ready,
+    /// Whoever commits it doesn't wait longer than so many milliseconds.
+    Cut(u64),
 }
 
 /// What a coordinator does that doesn't know it was replaced.
@@ -173,7 +213,44 @@ impl History {
         let length = 8 + random.below(48);
         let first = Event::Work { seed: random.next(), chunks: 10 };
         let events = [first].into_iter().chain((0..length).map(|_| event(&mut random))).collect();
-        Self { seed, setup, events }
+        let mut history = Self { seed, setup, events };
+        // Numbers of their own, so that seeds that have been named make the histories that they made, with these between.
+        history.add_savepoints(&mut Random::new(seed.wrapping_mul(0xa076_1d64_78bd_642f) ^ 0x5a7e));
+        history
+    }
+
+    fn add_savepoints(&mut self, random: &mut Random) {
+        if !random.one_in(2) {
+            return;
+        }
+        let places = [Place::Elsewhere, Place::AmongJobs, Place::InTheJobs, Place::BelowTheJobs];
+        self.setup.savepoints = Some(pick(random, &places));
+        for _ in 0..1 + random.below(6) {
+            let event = match random.below(4) {
+                0 => Event::CommitSavepoint,
+                _ => Event::Savepoint { pack: random.one_in(2), how: how(random), course: course(random) },
+            };
+            self.insert(event, random);
+        }
+    }
+
+    /// Anywhere after the first.
+    fn insert(&mut self, event: Event, random: &mut Random) {
+        let at = 1 + random.below(self.events.len() as u64) as usize;
+        self.events.insert(at, event);
+    }
+}
+
+fn course(random: &mut Random) -> Course {
+    match random.below(10) {
+        0 | 1 => Course::Alone,
+        2 => Course::Overtaken,
+        3 => Course::Overtaking,
+        4 => Course::Together,
+        5 => Course::GivenUp(random.below(5)),
+        6 => Course::Left(random.below(4)),
+        7 | 8 => Course::Ready,
+        _ => Course::Cut(random.below(60)),
     }
 }
 
@@ -209,6 +286,7 @@ fn setup(random: &mut Random) -> Setup {
         proof_rounds: u32::from(random.one_in(10)),
         disposes: random.one_in(2),
         latest_file: false,
+        savepoints: None,
     };
     // Without another number, so that seeds that have been named make the histories that they made.
     Setup { latest_file: setup.workers == 2, ..setup }

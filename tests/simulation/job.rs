@@ -22,6 +22,7 @@ use crate::chaos_store::{Chaos, Client, Random};
 use crate::history::Setup;
 use crate::oracle::{self, ChunkKey, Contents, Model, Seen, parse_chunk_name};
 use crate::process::{coordinator, stores, worker};
+use crate::savepoint::Savepoints;
 use crate::zombie::Zombies;
 
 pub const OPERATOR: OperatorId = OperatorId([7; 16]);
@@ -106,6 +107,7 @@ pub struct Job {
     /// The newest checkpoint that it found.
     found: u64,
     pub has_rewritten: bool,
+    pub savepoints: Savepoints,
     processes: u32,
 }
 
@@ -141,6 +143,7 @@ impl Job {
             has_completed: false,
             found: 0,
             has_rewritten: false,
+            savepoints: Savepoints::default(),
             processes,
             chaos,
             setup,
@@ -193,6 +196,7 @@ impl Job {
         (self.client, self.coordinator) = coordinator(chaos, seen, setup, spec, tokens, processes).await?;
         self.enthrone();
         self.under_way.clear();
+        self.savepoints.forget();
         if std::mem::take(&mut self.may_have_ended) {
             self.forget_what_zombies_said();
             let completed = self.coordinator.completed();
@@ -232,7 +236,8 @@ impl Job {
         let name = format!("w{}", self.processes);
         let client = self.chaos.client(&name);
         let (stores, directory) = stores(&client)?;
-        Ok(Process { worker: worker(directory, &name, &self.setup, &self.tokens), client, stores })
+        let worker = worker(&stores, directory, &name, &self.setup, &self.tokens);
+        Ok(Process { worker, client, stores })
     }
 
     /// The worker of a subtask.
@@ -359,6 +364,7 @@ impl Job {
         if let Some(violation) = seen.violations.first() {
             return Err(violation.clone());
         }
+        self.savepoints.check(&self.model, &objects, &mut seen)?;
         let directory = self.directory();
         let readings = self.model.check(&completed, self.retained_min, &directory, &objects, &mut seen)?;
         let pending = self.coordinator.pending();
@@ -374,7 +380,8 @@ impl Job {
         if self.rewritten_before.is_some_and(|number| completed.last().is_some_and(|&latest| latest >= number)) {
             self.rewritten_before = None;
         }
-        if pending.is_empty() && self.rewritten_before.is_none() {
+        // What a savepoint under way has is in no books.
+        if pending.iter().all(|&id| self.savepoints.has(id)) && self.rewritten_before.is_none() {
             let (space, counted) = (self.coordinator.space(), oracle::recount(readings.iter(), &objects));
             if space != counted {
                 return Err(format!("I5: the books say {space:?}, the metadata {counted:?}"));
@@ -389,9 +396,9 @@ impl Job {
     }
 }
 
-type Found = (ChunkKey, Bytes, Scope, StreamHandle);
+pub type Found = (ChunkKey, Bytes, Scope, StreamHandle);
 
-async fn read(stores: &Stores, path: &FlinkPath, subtask: u32, parallelism: u32) -> drystone::Result<Vec<Found>> {
+pub async fn read(stores: &Stores, path: &FlinkPath, subtask: u32, parallelism: u32) -> drystone::Result<Vec<Found>> {
     let restore = Restore::open(stores, path, ReadLimits::default()).await?;
     let task = restore.task(OPERATOR, subtask, parallelism)?;
     let restored = task.read_all().await?;

@@ -23,6 +23,7 @@ pub type Objects = BTreeMap<String, Bytes>;
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
     pub epoch: u64,
+    pub number: u64,
     pub inline: BTreeMap<ChunkKey, Bytes>,
     /// Key, offset and length of what lies in files.
     pub placed: BTreeMap<ChunkKey, (String, u64, u64)>,
@@ -32,8 +33,8 @@ pub struct Reading {
 #[derive(Default)]
 pub struct Seen {
     pub violations: Vec<String>,
-    /// What the metadata that is there names, by its key.
-    readings: BTreeMap<String, Reading>,
+    /// What the metadata that is there names, by its key; that of savepoints, too.
+    pub readings: BTreeMap<String, Reading>,
     /// Metadata that somebody was told is durable, by its key.
     pub committed: BTreeSet<String>,
     /// The newest coordinator that has taken the job over: those with lower numbers are over.
@@ -56,6 +57,11 @@ fn is_hint(key: &str) -> bool {
     key.ends_with("/_drystone/latest")
 }
 
+/// Something in a savepoint's own directory, wherever that is.
+pub fn is_of_savepoint(key: &str) -> bool {
+    key.contains("/savepoint-")
+}
+
 pub fn chunk_name((group, name): ChunkKey) -> String {
     format!("{group}/{name}.sst")
 }
@@ -68,19 +74,33 @@ pub fn parse_chunk_name(text: &str) -> Option<ChunkKey> {
 impl Reading {
     /// `None` for what isn't a checkpoint of ours: a tombstone.
     pub fn of(bytes: &Bytes) -> Option<Self> {
+        Self::read(None, bytes)
+    }
+
+    /// As [`of`](Self::of), of a savepoint, which names files by their names alone.
+    pub fn of_savepoint(key: &str, bytes: &Bytes) -> Option<Self> {
+        Self::read(key.strip_suffix("/_metadata"), bytes)
+    }
+
+    fn at(key: &str, bytes: &Bytes) -> Option<Self> {
+        if is_of_savepoint(key) { Self::of_savepoint(key, bytes) } else { Self::of(bytes) }
+    }
+
+    fn read(directory: Option<&str>, bytes: &Bytes) -> Option<Self> {
         let decoded = decode(bytes.clone()).ok()?;
-        let mut reading = Self { epoch: decoded.trailer.as_ref()?.epoch, ..Self::default() };
+        let number = decoded.metadata.checkpoint_id.0;
+        let mut reading = Self { epoch: decoded.trailer.as_ref()?.epoch, number, ..Self::default() };
         for operator in &decoded.metadata.operators {
             let OperatorSubtasks::Reported(entries) = &operator.subtasks else { continue };
             for state in entries.iter().filter_map(|entry| entry.state.as_ref()) {
                 let Some(KeyedHandle::Incremental(keyed)) = &state.managed_keyed else { return None };
-                keyed.shared.iter().chain(&keyed.private).try_for_each(|file| reading.take(file))?;
+                keyed.shared.iter().chain(&keyed.private).try_for_each(|file| reading.take(directory, file))?;
             }
         }
         Some(reading)
     }
 
-    fn take(&mut self, file: &LocalPathHandle) -> Option<()> {
+    fn take(&mut self, directory: Option<&str>, file: &LocalPathHandle) -> Option<()> {
         let chunk = parse_chunk_name(&file.local_path.to_text())?;
         let is_new = match file.handle.as_ref()? {
             StreamHandle::Inline(inline) => self.inline.insert(chunk, inline.bytes.clone()).is_none(),
@@ -88,9 +108,20 @@ impl Reading {
                 let key = segment.path.to_text().trim_start_matches("memory:").trim_start_matches('/').to_owned();
                 self.placed.insert(chunk, (key, segment.offset, segment.size)).is_none()
             }
+            StreamHandle::Relative(file) => {
+                let key = format!("{}/{}", directory?, file.path.to_text());
+                self.placed.insert(chunk, (key, 0, u64::try_from(file.size).ok()?)).is_none()
+            }
             _ => return None,
         };
         is_new.then_some(())
+    }
+
+    /// A savepoint's file in a checkpoint, or any other than its own in a savepoint.
+    fn astray(&self, key: &str) -> Option<&str> {
+        let own = key.strip_suffix("_metadata").unwrap_or(key);
+        let is_astray = |file: &&str| if is_of_savepoint(key) { !file.starts_with(own) } else { is_of_savepoint(file) };
+        self.placed.values().map(|(file, ..)| file.as_str()).find(is_astray)
     }
 
     /// What is wrong with a file it names.
@@ -144,15 +175,24 @@ impl Seen {
                     self.revenants += 1;
                     return;
                 }
-                if is_metadata(key) && self.is_over(deed.client) && Reading::of(bytes).is_some() {
+                if is_metadata(key)
+                    && !is_of_savepoint(key)
+                    && self.is_over(deed.client)
+                    && Reading::of(bytes).is_some()
+                {
                     self.violations.push(format!("I10: {key} was put by a coordinator that is over"));
                 }
                 if before.is_some() {
                     self.violations.push(format!("I2: {key} was replaced"));
                 }
                 if is_metadata(key)
-                    && let Some(reading) = Reading::of(bytes)
+                    && let Some(reading) = Reading::at(key, bytes)
                 {
+                    if is_of_savepoint(key)
+                        && let Some(what) = reading.missing(deed.objects)
+                    {
+                        self.violations.push(format!("savepoint: {key} looks complete and names {what}"));
+                    }
                     self.readings.insert(key.clone(), reading);
                 }
             }
@@ -163,8 +203,17 @@ impl Seen {
 
     /// Every file that it names is there and whole before metadata is put, and only the newest coordinator puts any.
     fn commit_asked(&mut self, deed: &Deed<'_>, key: &str, bytes: &Bytes) {
-        let Some(reading) = Reading::of(bytes) else { return };
-        if self.is_over(deed.client) {
+        let Some(reading) = Reading::at(key, bytes) else {
+            if is_of_savepoint(key) {
+                self.violations.push(format!("savepoint: {key} is put and can't be read"));
+            }
+            return;
+        };
+        if let Some(file) = reading.astray(key) {
+            self.violations.push(format!("savepoint: {key} is put and names {file}"));
+        }
+        // Nobody goes by a savepoint, whoever took it.
+        if self.is_over(deed.client) && !is_of_savepoint(key) {
             self.refused += 1;
             return;
         }
@@ -201,6 +250,9 @@ impl Seen {
 
     /// Nothing goes that metadata which is there names.
     fn deleted(&mut self, key: &str) {
+        if is_of_savepoint(key) && is_metadata(key) {
+            self.violations.push(format!("savepoint: {key} was deleted, which is the user's"));
+        }
         if is_metadata(key) {
             self.readings.remove(key);
             self.committed.remove(key);

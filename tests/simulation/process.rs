@@ -95,12 +95,12 @@ fn settings(setup: &Setup) -> CoordinatorSettings {
     }
 }
 
-pub fn worker(directory: JobDirectory, name: &str, setup: &Setup, tokens: &Tokens) -> Worker {
+pub fn worker(stores: &Stores, directory: JobDirectory, name: &str, setup: &Setup, tokens: &Tokens) -> Worker {
     let settings = WorkerSettings {
         write: write_settings(setup),
         channels: None,
         buffered_bytes_total_max: setup.memory_bytes_max,
         linger: Duration::from_millis(setup.linger_ms),
     };
-    Worker::new(directory, name, settings, tokens.clone())
+    Worker::with_stores(stores.clone(), directory, name, settings, tokens.clone())
 }

@@ -130,6 +130,8 @@ impl Job {
                 Ok(())
             }
             Event::Zombie { stall_ms, acts, starts_first } => self.haunt(*stall_ms, acts, *starts_first).await,
+            Event::Savepoint { pack, how, course } => self.savepoint(*pack, *how, *course).await,
+            Event::CommitSavepoint => self.commit_ready().await,
         }
     }
 

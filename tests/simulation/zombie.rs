@@ -10,6 +10,7 @@ use futures::future::join;
 use crate::history::{Act, How};
 use crate::job::{Job, Step};
 use crate::oracle::Seen;
+use crate::savepoint::save;
 
 /// How often they were told that their time is over, and what they say is durable.
 #[derive(Default)]
@@ -34,7 +35,18 @@ impl Job {
         }
         self.chaos.count("zombies");
         let (old, client) = (self.coordinator.clone(), self.client.clone());
-        let going_on = go_on(old, acts.to_vec(), ready, self.zombies.said.clone(), self.seen.clone());
+        let savepoint = self.savepoints.leave().map(|checkpoint| (checkpoint, self.savepoints.told.clone()));
+        let saves_first = acts.len().is_multiple_of(2);
+        let going_on = go_on(old.clone(), acts.to_vec(), ready, self.zombies.said.clone(), self.seen.clone());
+        let going_on = async move {
+            let save = async |is_now: bool| match &savepoint {
+                Some((checkpoint, told)) if is_now => save(&old, *checkpoint, told).await,
+                _ => {}
+            };
+            save(saves_first).await;
+            going_on.await;
+            save(!saves_first).await;
+        };
         let mut waiting = Some(going_on);
         if starts_first {
             self.may_have_ended = acts.contains(&Act::Dispose) || acts.contains(&Act::DisposeBeside);
