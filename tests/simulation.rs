@@ -8,6 +8,10 @@
 mod chaos_store;
 #[path = "simulation/checkpoint.rs"]
 mod checkpoint;
+#[path = "simulation/copies.rs"]
+mod copies;
+#[path = "simulation/disk.rs"]
+mod disk;
 #[path = "simulation/end.rs"]
 mod end;
 #[path = "simulation/history.rs"]

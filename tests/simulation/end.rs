@@ -32,6 +32,7 @@ impl Job {
                 Err(violation) => return Err(violation),
             }
         }
+        self.check_copies().await?;
         for process in &self.workers {
             let closed = timeout(Duration::from_secs(3600), process.worker.close()).await;
             closed.map_err(|_| "a worker can't be closed".to_owned())?.map_err(|e| e.one_line())?;
@@ -39,6 +40,7 @@ impl Job {
                 return Err("I8: a worker that is closed holds memory".to_owned().into());
             }
         }
+        self.discard_copies().await?;
         self.sweep().await?;
         if self.setup.disposes {
             self.dispose().await?;

@@ -34,6 +34,39 @@ pub struct Setup {
     pub latest_file: bool,
     /// Where savepoints go, if any are taken.
     pub savepoints: Option<Place>,
+    /// Copies on local disks, if the workers keep any.
+    pub local: Option<Local>,
+}
+
+/// The local disks, which all processes have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Local {
+    pub directories: usize,
+    /// Of each worker's copies.
+    pub bytes_max: u64,
+    /// Of so many calls one fails.
+    pub fails_one_in: u64,
+    /// Are new workers called as those before them?
+    pub same_names: bool,
+}
+
+/// What befalls local disks.
+#[derive(Clone, Copy, Debug)]
+pub enum Harm {
+    /// Of so many files one is removed.
+    Lose {
+        one_in: u64,
+    },
+    /// In one a bit is flipped.
+    Flip {
+        one_in: u64,
+    },
+    /// With all that was in it.
+    Gone {
+        directory: u64,
+    },
+    Full,
+    Room,
 }
 
 /// A directory of the user's.
@@ -147,6 +180,11 @@ pub enum Event {
     },
     /// The one that is ready.
     CommitSavepoint,
+    /// To local disks.
+    Harm {
+        seed: u64,
+        harm: Harm,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -216,7 +254,30 @@ impl History {
         let mut history = Self { seed, setup, events };
         // Numbers of their own, so that seeds that have been named make the histories that they made, with these between.
         history.add_savepoints(&mut Random::new(seed.wrapping_mul(0xa076_1d64_78bd_642f) ^ 0x5a7e));
+        history.add_copies(&mut Random::new(seed.wrapping_mul(0xe703_7ed1_a0b4_28db) ^ 0xc0b1));
         history
+    }
+
+    fn add_copies(&mut self, random: &mut Random) {
+        if !random.one_in(3) {
+            return;
+        }
+        let (directories, same_names) = (1 + random.below(3) as usize, random.one_in(2));
+        let bytes_max = pick(random, &[4_000, 20_000, 1 << 30]);
+        let fails_one_in = pick(random, &[u64::MAX, 100, 10]);
+        self.setup.local = Some(Local { directories, bytes_max, fails_one_in, same_names });
+        for _ in 0..2 + random.below(8) {
+            let one_in = 1 + random.below(4);
+            let harm = match random.below(9) {
+                0..3 => Harm::Lose { one_in },
+                3..6 => Harm::Flip { one_in },
+                6 => Harm::Gone { directory: random.below(3) },
+                7 => Harm::Full,
+                _ => Harm::Room,
+            };
+            let seed = random.next();
+            self.insert(Event::Harm { seed, harm }, random);
+        }
     }
 
     fn add_savepoints(&mut self, random: &mut Random) {
@@ -287,6 +348,7 @@ fn setup(random: &mut Random) -> Setup {
         disposes: random.one_in(2),
         latest_file: false,
         savepoints: None,
+        local: None,
     };
     // Without another number, so that seeds that have been named make the histories that they made.
     Setup { latest_file: setup.workers == 2, ..setup }

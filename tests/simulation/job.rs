@@ -8,17 +8,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use drystone::ErrorKind;
+use drystone::backup::LocalDirectories;
 use drystone::coordinator::Coordinator;
 use drystone::handle::{LocalPathHandle, StreamHandle};
 use drystone::id::{CheckpointId, JobId, KeyGroupRange, OperatorId, Scope};
 use drystone::protocol::OperatorSpec;
-use drystone::read::{KeyedState, ReadLimits, Restore};
+use drystone::read::{KeyedState, ReadLimits, Restore, RestoreCounts};
 use drystone::store::{FlinkPath, Stores};
 use drystone::worker::Worker;
 use drystone::write::Tokens;
 use tokio::time::{sleep, timeout};
 
 use crate::chaos_store::{Chaos, Client, Random};
+use crate::disk::Machine;
 use crate::history::Setup;
 use crate::oracle::{self, ChunkKey, Contents, Model, Seen, parse_chunk_name};
 use crate::process::{coordinator, stores, worker};
@@ -72,6 +74,8 @@ pub struct Process {
     pub worker: Worker,
     pub client: Client,
     pub stores: Stores,
+    /// Where it reads copies.
+    pub local: Option<LocalDirectories>,
 }
 
 pub struct Job {
@@ -108,6 +112,7 @@ pub struct Job {
     found: u64,
     pub has_rewritten: bool,
     pub savepoints: Savepoints,
+    pub machine: Option<Machine>,
     processes: u32,
 }
 
@@ -120,6 +125,7 @@ impl Job {
         let spec = OperatorSpec::new(OPERATOR, setup.parallelism, KEY_GROUPS);
         let mut processes = 0;
         let (client, coordinator) = coordinator(&chaos, &seen, &setup, &spec, &tokens, &mut processes).await?;
+        let machine = setup.local.as_ref().map(|local| Machine::new(&chaos, seed ^ 0x0d15_c000, local));
         let mut job = Self {
             seen,
             model: Model::default(),
@@ -144,6 +150,7 @@ impl Job {
             found: 0,
             has_rewritten: false,
             savepoints: Savepoints::default(),
+            machine,
             processes,
             chaos,
             setup,
@@ -226,18 +233,25 @@ impl Job {
     }
 
     fn new_workers(&mut self, count: usize) -> Result<(), String> {
-        self.workers = (0..count).map(|_| self.new_worker()).collect::<Result<_, _>>()?;
+        self.workers = (0..count).map(|place| self.new_worker(place)).collect::<Result<_, _>>()?;
         self.register();
         Ok(())
     }
 
-    fn new_worker(&mut self) -> Result<Process, String> {
+    fn new_worker(&mut self, place: usize) -> Result<Process, String> {
         self.processes += 1;
         let name = format!("w{}", self.processes);
         let client = self.chaos.client(&name);
         let (stores, directory) = stores(&client)?;
-        let worker = worker(&stores, directory, &name, &self.setup, &self.tokens);
-        Ok(Process { worker, client, stores })
+        let local = self.setup.local.as_ref().zip(self.machine.as_ref());
+        let local = local.map(|(local, machine)| (local, machine.directories(local, client.number())));
+        let called = match &local {
+            Some((local, _)) if local.same_names => format!("place-{place}"),
+            _ => name,
+        };
+        let copies = local.map(|(local, directories)| (directories, local.bytes_max));
+        let worker = worker(&stores, directory, &called, &self.setup, copies.clone(), &self.tokens);
+        Ok(Process { worker, client, stores, local: copies.map(|(directories, _)| directories) })
     }
 
     /// The worker of a subtask.
@@ -254,7 +268,7 @@ impl Job {
     /// A process dies, and another takes its tasks. All tasks go back to the latest checkpoint.
     pub async fn replace_worker(&mut self, worker: usize) -> Step {
         self.workers[worker].client.crash();
-        self.workers[worker] = self.new_worker()?;
+        self.workers[worker] = self.new_worker(worker)?;
         self.register();
         self.abort_all();
         self.restore_all().await
@@ -326,16 +340,17 @@ impl Job {
     async fn read_into(&mut self, path: &FlinkPath, subtask: u32) -> Step<Result<(), String>> {
         let range = self.forget_chunks_of(subtask);
         self.setbacks += 1;
-        let (client, stores) = {
+        let (client, stores, local) = {
             let process = self.process_of(subtask);
-            (process.client.clone(), process.stores.clone())
+            (process.client.clone(), process.stores.clone(), process.local.clone())
         };
         for attempt in 0.. {
             if attempt == 20 {
                 client.heal();
             }
-            match self.run(read(&stores, path, subtask, self.spec.parallelism)).await? {
-                Ok(chunks) => {
+            match self.run(read(&stores, path, subtask, self.spec.parallelism, local.clone())).await? {
+                Ok((chunks, counts)) => {
+                    self.count_copies(counts);
                     let own = chunks.into_iter().filter(|((group, _), ..)| range.contains(*group));
                     for (key, bytes, scope, handle) in own {
                         self.versions += 1;
@@ -398,8 +413,17 @@ impl Job {
 
 pub type Found = (ChunkKey, Bytes, Scope, StreamHandle);
 
-pub async fn read(stores: &Stores, path: &FlinkPath, subtask: u32, parallelism: u32) -> drystone::Result<Vec<Found>> {
-    let restore = Restore::open(stores, path, ReadLimits::default()).await?;
+pub async fn read(
+    stores: &Stores,
+    path: &FlinkPath,
+    subtask: u32,
+    parallelism: u32,
+    local: Option<LocalDirectories>,
+) -> drystone::Result<(Vec<Found>, RestoreCounts)> {
+    let mut restore = Restore::open(stores, path, ReadLimits::default()).await?;
+    if let Some(local) = local {
+        restore = restore.with_local(local);
+    }
     let task = restore.task(OPERATOR, subtask, parallelism)?;
     let restored = task.read_all().await?;
     let mut found = Vec::new();
@@ -416,7 +440,7 @@ pub async fn read(stores: &Stores, path: &FlinkPath, subtask: u32, parallelism: 
         take(&handle.shared, shared, Scope::Shared);
         take(&handle.private, private, Scope::Exclusive);
     }
-    Ok(found)
+    Ok((found, restored.counts))
 }
 
 pub fn id(number: u64) -> CheckpointId {

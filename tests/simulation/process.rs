@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use drystone::ErrorKind;
+use drystone::backup::LocalDirectories;
 use drystone::config::{Fencing, Retention};
 use drystone::coordinator::{Coordinator, CoordinatorSettings, FencingSettings};
 use drystone::ledger::{LedgerSettings, SpacePolicy};
@@ -95,12 +96,23 @@ fn settings(setup: &Setup) -> CoordinatorSettings {
     }
 }
 
-pub fn worker(stores: &Stores, directory: JobDirectory, name: &str, setup: &Setup, tokens: &Tokens) -> Worker {
+pub fn worker(
+    stores: &Stores,
+    directory: JobDirectory,
+    name: &str,
+    setup: &Setup,
+    copies: Option<(LocalDirectories, u64)>,
+    tokens: &Tokens,
+) -> Worker {
     let settings = WorkerSettings {
         write: write_settings(setup),
         channels: None,
         buffered_bytes_total_max: setup.memory_bytes_max,
         linger: Duration::from_millis(setup.linger_ms),
     };
-    Worker::with_stores(stores.clone(), directory, name, settings, tokens.clone())
+    let (stores, tokens) = (stores.clone(), tokens.clone());
+    match copies {
+        Some(copies) => Worker::with_backup(stores, directory, name, settings, tokens, copies),
+        None => Worker::with_stores(stores, directory, name, settings, tokens),
+    }
 }

@@ -132,6 +132,10 @@ impl Job {
             Event::Zombie { stall_ms, acts, starts_first } => self.haunt(*stall_ms, acts, *starts_first).await,
             Event::Savepoint { pack, how, course } => self.savepoint(*pack, *how, *course).await,
             Event::CommitSavepoint => self.commit_ready().await,
+            Event::Harm { seed, harm } => {
+                self.machine.iter().for_each(|machine| machine.suffer(*seed, *harm));
+                Ok(())
+            }
         }
     }
 

@@ -281,8 +281,9 @@ impl Job {
             let path = FlinkPath::parse(&path).map_err(|error| error.one_line())?;
             let mut found = Contents::new();
             for subtask in 0..self.spec.parallelism {
-                let chunks = self.run(read(&stores, &path, subtask, self.spec.parallelism)).await?;
-                let chunks = chunks.map_err(|e| format!("savepoint: {path} can't be restored: {}", e.one_line()))?;
+                let chunks = self.run(read(&stores, &path, subtask, self.spec.parallelism, None)).await?;
+                let (chunks, _) =
+                    chunks.map_err(|e| format!("savepoint: {path} can't be restored: {}", e.one_line()))?;
                 found.extend(chunks.into_iter().map(|(chunk, bytes, ..)| (chunk, bytes)));
             }
             compare(reading.number, &found, &taken)?;

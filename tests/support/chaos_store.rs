@@ -106,7 +106,11 @@ impl Chaos {
     }
 
     pub fn count(&self, what: &'static str) {
-        *self.world().counts.entry(what).or_default() += 1;
+        self.add(what, 1);
+    }
+
+    pub fn add(&self, what: &'static str, count: u64) {
+        *self.world().counts.entry(what).or_default() += count;
     }
 
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
