@@ -30,7 +30,7 @@ const MODULES: &[(&str, &[&str], bool)] = &[
         ],
         true,
     ),
-    ("driver", &["coordinator", "error", "id", "protocol", "schedule"], true),
+    ("driver", &["coordinator", "error", "id", "metrics", "protocol", "schedule"], true),
     (
         "storage",
         &[
@@ -56,12 +56,14 @@ const MODULES: &[(&str, &[&str], bool)] = &[
             "backup",
             "config",
             "coordinator",
+            "driver",
             "error",
             "handle",
             "id",
             "jobs",
             "protocol",
             "read",
+            "schedule",
             "storage",
             "store",
             "sync",

@@ -341,6 +341,20 @@ impl Books {
 }
 
 impl Draft {
+    /// Bytes of all state, and of that in the metadata.
+    pub(super) fn state_bytes(&self) -> (u64, u64) {
+        let of_operators: u64 = self.operators.values().map(|state| state.bytes.len() as u64).sum();
+        let (mut all, mut inline) = (of_operators, of_operators);
+        for (subtask, state) in &self.states {
+            state.visit_streams(*subtask, |_, handle| {
+                let bytes = handle.size().unwrap_or_default();
+                all = all.saturating_add(bytes);
+                inline += if matches!(handle.innermost(), StreamHandle::Inline(_)) { bytes } else { 0 };
+            });
+        }
+        (all, inline)
+    }
+
     pub(super) fn take(
         &mut self,
         subtask: Subtask,

@@ -33,6 +33,10 @@ pub struct Completed {
     pub path: FlinkPath,
     /// Bytes of its metadata.
     pub metadata_bytes: u64,
+    /// Bytes of all its state, also of what earlier ones had already.
+    pub state_bytes: u64,
+    /// Bytes of the files that were written for it, footers included, and of the state in its metadata.
+    pub new_bytes: u64,
     /// Checkpoints that it replaced: tell the workers. Itself, where newer ones had replaced it before it was durable.
     pub subsumed: Vec<CheckpointId>,
     /// Older ones that were under way, and never will complete: tell the workers.
@@ -46,6 +50,14 @@ pub(super) struct Unresolved {
     bytes: Bytes,
     /// No other can take its place: it is never given up, but put until it is there, or something else is.
     is_savepoint: bool,
+}
+
+/// What is to be put, and how much state it is of.
+struct Prepared {
+    metadata: Location,
+    bytes: Bytes,
+    state_bytes: u64,
+    new_bytes: u64,
 }
 
 /// What is known of a put.
@@ -97,10 +109,11 @@ impl Coordinator {
         };
         let is_savepoint = draft.savepoint.is_some();
         let announced = self.announce(if is_savepoint { By::Savepoint } else { By::Commit });
-        let (metadata, bytes) = match try_join(announced, self.prepare(checkpoint, draft)).await {
-            Ok(((), prepared)) => prepared,
-            Err(error) => return Err(self.fail(checkpoint, error)),
-        };
+        let Prepared { metadata, bytes, state_bytes, new_bytes } =
+            match try_join(announced, self.prepare(checkpoint, draft)).await {
+                Ok(((), prepared)) => prepared,
+                Err(error) => return Err(self.fail(checkpoint, error)),
+            };
         if is_savepoint && let Err(error) = unmark(&metadata).await {
             return Err(self.fail(checkpoint, error));
         }
@@ -120,6 +133,8 @@ impl Coordinator {
             checkpoint,
             path: metadata.name().parent().unwrap_or_else(|| metadata.name().clone()),
             metadata_bytes,
+            state_bytes,
+            new_bytes,
             subsumed: ids(&effects, |effect| match effect {
                 Effect::Discard { checkpoint, .. } => Some(*checkpoint),
                 _ => None,
@@ -145,10 +160,12 @@ impl Coordinator {
     }
 
     /// Looks for the files, and makes the metadata.
-    async fn prepare(&self, checkpoint: CheckpointId, draft: Draft) -> Result<(Location, Bytes)> {
+    async fn prepare(&self, checkpoint: CheckpointId, draft: Draft) -> Result<Prepared> {
         let shared = &self.shared;
         let lengths = shared.wait_for_files(&draft.new_files, shared.settings.file_timeout).await?;
         let settings = &shared.settings;
+        let (state_bytes, inline_bytes) = draft.state_bytes();
+        let new_bytes = lengths.values().sum::<u64>() + inline_bytes;
         let (directory, files, properties) = match &draft.savepoint {
             Some(savepoint) => {
                 (savepoint.directory.clone(), savepoint.named_files(&draft, &lengths)?, savepoint.properties())
@@ -167,7 +184,7 @@ impl Coordinator {
         let encoded = encode(&metadata)
             .map_err(|e| Error::new(ErrorKind::Invalid, format!("metadata of checkpoint {checkpoint}: {e}")))?;
         let bytes = Trailer::seal(&encoded, files, shared.epoch, writer()?);
-        Ok((directory.join(names::METADATA)?, bytes))
+        Ok(Prepared { metadata: directory.join(names::METADATA)?, bytes, state_bytes, new_bytes })
     }
 
     /// Puts the metadata, and finds out what came of it.

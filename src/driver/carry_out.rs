@@ -41,6 +41,7 @@ impl Driver {
     pub(super) fn apply(&mut self, event: Event, now: Duration) -> Result<()> {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
+            self.watch.see(&event, now);
             for action in self.schedule.apply(event, now) {
                 match action {
                     Action::Trigger { kind, request } => events.push_back(self.trigger(kind, request)?),
@@ -159,6 +160,7 @@ impl Driver {
 
     fn completed(&mut self, completed: Completed, now: Duration) -> Result<()> {
         let checkpoint = completed.checkpoint;
+        self.watch.completed(&completed, now);
         self.ended.remove(&checkpoint);
         if let Some(request) = self.requested.remove(&checkpoint) {
             self.answer(request, Outcome::Completed(completed.clone()));

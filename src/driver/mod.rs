@@ -7,6 +7,7 @@
 
 mod carry_out;
 mod handle;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
@@ -26,6 +27,7 @@ use crate::id::{CheckpointId, Subtask};
 use crate::protocol::Trigger;
 use crate::schedule::{Alignment, Event, Failure, JobFailure, Kind, RequestId, Schedule, ScheduleSettings};
 use handle::Said;
+use watch::Watch;
 
 /// So many messages wait in either direction, and so many orders beyond those in the driver (I8).
 const WAITING_MAX: usize = 256;
@@ -98,6 +100,7 @@ pub struct Driver {
     /// Commits of which nobody knows whether they happened, as far as the schedule has given them up.
     in_doubt: BTreeSet<CheckpointId>,
     settling: bool,
+    watch: Watch,
 }
 
 /// What the workers, and whoever runs the job, are to do.
@@ -172,6 +175,7 @@ impl Driver {
         let savepoints = coordinator.savepoint_defaults().clone();
         let (say, said) = mpsc::channel(WAITING_MAX);
         let (orders, receive) = mpsc::channel(WAITING_MAX);
+        let watch = Watch::new(&coordinator);
         let driver = Self {
             coordinator,
             schedule,
@@ -186,6 +190,7 @@ impl Driver {
             work: FuturesUnordered::new(),
             in_doubt: BTreeSet::new(),
             settling: false,
+            watch,
         };
         Ok((driver, Handle::new(say, savepoints), receive))
     }
@@ -204,6 +209,7 @@ impl Driver {
         for left in self.coordinator.pending() {
             self.coordinator.abort(left);
         }
+        self.watch.show();
         let begun = Instant::now();
         let now = || begun.elapsed();
         loop {

@@ -4,12 +4,14 @@
 //! [`CATALOGUE`] is the one list: descriptions, `design/metrics.md` and the keys come out of it. The only module that
 //! names that crate. Nothing here does I/O.
 
+mod checkpoints;
 mod record;
 
 use std::fmt::Write;
 
 use ::metrics::Unit;
 
+pub use checkpoints::{CheckpointCounts, CheckpointGauges, LastCheckpoint};
 pub use record::{
     FileMerging, JobGauges, commit_took, copied, copy_refused, delete_failed, delete_retried, inlined, orphans_found,
     request, requests, restored, rewritten, seal_took, uploaded, waited,
@@ -188,6 +190,87 @@ pub const PHYSICAL_FILE_SIZE: Metric = Metric {
     description: "Bytes of those files, footers included; Flink's own name for it.",
 };
 
+/// Flink's gauge of all checkpoints.
+pub const CHECKPOINTS: Metric = Metric {
+    name: "totalNumberOfCheckpoints",
+    kind: Kind::Gauge,
+    unit: Unit::Count,
+    label: Some((JOB, &[])),
+    description: "Checkpoints and savepoints that the driver of this process has begun, or failed to; Flink's own name for it.",
+};
+
+/// Flink's gauge of checkpoints under way.
+pub const CHECKPOINTS_UNDER_WAY: Metric = Metric {
+    name: "numberOfInProgressCheckpoints",
+    kind: Kind::Gauge,
+    unit: Unit::Count,
+    label: Some((JOB, &[])),
+    description: "Those that are under way; Flink's own name for it.",
+};
+
+/// Flink's gauge of completed checkpoints.
+pub const CHECKPOINTS_COMPLETED: Metric = Metric {
+    name: "numberOfCompletedCheckpoints",
+    kind: Kind::Gauge,
+    unit: Unit::Count,
+    label: Some((JOB, &[])),
+    description: "Those that have completed; Flink's own name for it.",
+};
+
+/// Flink's gauge of failed checkpoints.
+pub const CHECKPOINTS_FAILED: Metric = Metric {
+    name: "numberOfFailedCheckpoints",
+    kind: Kind::Gauge,
+    unit: Unit::Count,
+    label: Some((JOB, &[])),
+    description: "Those that have failed, were given up, or couldn't begin; Flink's own name for it.",
+};
+
+/// Flink's gauge of the last number.
+pub const LAST_ID: Metric = Metric {
+    name: "lastCompletedCheckpointId",
+    kind: Kind::Gauge,
+    unit: Unit::Count,
+    label: Some((JOB, &[])),
+    description: "The number of the one that completed last; Flink's own name for it.",
+};
+
+/// Flink's gauge of the last duration.
+pub const LAST_DURATION: Metric = Metric {
+    name: "lastCheckpointDuration",
+    kind: Kind::Gauge,
+    unit: Unit::Milliseconds,
+    label: Some((JOB, &[])),
+    description: "How long that took, from the trigger until it was durable; Flink's own name for it.",
+};
+
+/// Flink's gauge of the last size.
+pub const LAST_SIZE: Metric = Metric {
+    name: "lastCheckpointSize",
+    kind: Kind::Gauge,
+    unit: Unit::Bytes,
+    label: Some((JOB, &[])),
+    description: "Bytes that were written for it: of its new files, and of state in its metadata; Flink's own name for it.",
+};
+
+/// Flink's gauge of the last one's state.
+pub const LAST_FULL_SIZE: Metric = Metric {
+    name: "lastCheckpointFullSize",
+    kind: Kind::Gauge,
+    unit: Unit::Bytes,
+    label: Some((JOB, &[])),
+    description: "Bytes of all its state; Flink's own name for it.",
+};
+
+/// Flink's gauge of the last metadata.
+pub const LAST_METADATA_SIZE: Metric = Metric {
+    name: "lastCheckpointMetadataSize",
+    kind: Kind::Gauge,
+    unit: Unit::Bytes,
+    label: Some((JOB, &[])),
+    description: "Bytes of its metadata; Flink's own name for it.",
+};
+
 /// Requests to stores.
 pub const REQUESTS: Metric = Metric {
     name: "drystone.store.requests",
@@ -333,11 +416,20 @@ pub const BACKUP_REFUSED: Metric = Metric {
 };
 
 /// Every metric there is: Flink's own first.
-pub const CATALOGUE: [Metric; 20] = [
+pub const CATALOGUE: [Metric; 29] = [
     LOGICAL_FILE_COUNT,
     LOGICAL_FILE_SIZE,
     PHYSICAL_FILE_COUNT,
     PHYSICAL_FILE_SIZE,
+    CHECKPOINTS,
+    CHECKPOINTS_UNDER_WAY,
+    CHECKPOINTS_COMPLETED,
+    CHECKPOINTS_FAILED,
+    LAST_ID,
+    LAST_DURATION,
+    LAST_SIZE,
+    LAST_FULL_SIZE,
+    LAST_METADATA_SIZE,
     REQUESTS,
     BYTES_UPLOADED,
     BYTES_REWRITTEN,

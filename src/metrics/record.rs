@@ -12,7 +12,7 @@ use super::{
     SEAL, SPACE_AMPLIFICATION, WAITS,
 };
 
-static METADATA: Metadata = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+pub(super) static METADATA: Metadata = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
 /// One key of a metric for each value of its label.
 struct Keys(Vec<Key>);
