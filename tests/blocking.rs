@@ -1,17 +1,20 @@
 //! The interface for callers without a runtime.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use drystone::ErrorKind;
-use drystone::blocking::{Storage, TaskRead};
+use drystone::blocking::{Driver, Storage, TaskRead};
 use drystone::config::{ClaimMode, Config};
-use drystone::coordinator::{Acknowledged, JobEnd};
+use drystone::coordinator::{Acknowledged, JobEnd, SavepointRequest};
+use drystone::driver::{Order, Outcome};
 use drystone::handle::{ChannelInfo, KeyGroupsForm, KeyGroupsHandle, KeyedHandle, StreamHandle, SubtaskState};
 use drystone::id::{JobId, KeyGroupRange, OperatorId, Scope};
-use drystone::protocol::{Acknowledgement, OperatorSpec, Reuse, RewriteReason};
+use drystone::protocol::{Acknowledgement, OperatorSpec, Reuse, RewriteReason, SavepointAction, SavepointFormat};
+use drystone::schedule::{Backup, Failure, Kind, RequestId, ScheduleSettings};
 use drystone::store::FlinkPath;
 use drystone::worker::{ChannelForm, ChannelHandles};
 use object_store::memory::InMemory;
@@ -138,4 +141,60 @@ fn records_in_flight_and_tasks_together_without_a_runtime() {
         let texts: Vec<_> = found.iter().map(|found| String::from_utf8(found.chunks.concat()).unwrap()).collect();
         assert_eq!(texts, [format!("to {}", piece.task), format!("from {}", piece.task)]);
     }
+}
+
+/// Checkpoints are taken until a savepoint is there.
+#[test]
+fn a_schedule_without_a_runtime() {
+    let storage = storage();
+    let operator = OperatorSpec::new(OperatorId([1; 16]), 2, 2);
+    let coordinator = storage.coordinator(JOB, vec![operator.clone()]).unwrap();
+    let settings = ScheduleSettings { interval: Some(Duration::from_millis(10)), ..ScheduleSettings::default() };
+    let (driver, handle, mut orders) = Driver::new(&coordinator, settings, 0).unwrap();
+    let running = std::thread::spawn(move || driver.run());
+    handle.start().unwrap();
+    let (asking, directory) = (handle.clone(), FlinkPath::parse("memory://host/savepoints").unwrap());
+    let asked = std::thread::spawn(move || {
+        let (format, action) = (SavepointFormat::Native, SavepointAction::None);
+        asking.savepoint(RequestId(1), SavepointRequest { directory, format, action, pack: false })
+    });
+    let (mut completed, mut has_saved) = (0, false);
+    while completed < 3 || !has_saved {
+        match orders.recv().unwrap().unwrap() {
+            Order::Take(take) => {
+                let (epoch, checkpoint) = (take.trigger.epoch, take.trigger.checkpoint);
+                // A checkpoint now and then is declined.
+                if take.request.is_none() && checkpoint.0.is_multiple_of(3) {
+                    handle.declined(epoch, checkpoint, operator.subtask(0), Failure::TaskNotReady, "not yet").unwrap();
+                    continue;
+                }
+                for subtask in take.subtasks {
+                    let nothing = Acknowledgement { epoch, checkpoint, subtask, state: None, sealed: vec![] };
+                    if coordinator.acknowledge(nothing).unwrap() == Acknowledged::Ready {
+                        handle.ready(checkpoint).unwrap();
+                    }
+                }
+            }
+            Order::Completed(done) if done.path.to_string().contains("/savepoint-") => has_saved = true,
+            Order::Completed(_) => completed += 1,
+            Order::Aborted { checkpoint, failure, .. } => {
+                assert!(checkpoint.0.is_multiple_of(3) && failure == Failure::TaskNotReady);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let Outcome::Completed(saved) = asked.join().unwrap().unwrap() else { panic!("no savepoint") };
+    assert!(saved.path.to_string().starts_with("memory://host/savepoints/savepoint-"), "{}", saved.path);
+    storage.restore(&saved.path).unwrap();
+    handle.stop().unwrap();
+    let refused = handle.request(RequestId(2), Kind::OnRequest(Backup::Full)).unwrap();
+    assert!(matches!(refused, Outcome::Refused(_)), "{refused}");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let refused = runtime.block_on(async { handle.start() });
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid);
+    drop(handle);
+    running.join().unwrap().unwrap();
+    while orders.recv().unwrap().is_some() {}
+    assert_eq!(orders.try_recv(), None);
+    assert_eq!(coordinator.pending(), []);
 }

@@ -37,6 +37,7 @@
 
 pub mod backend;
 mod coordinator;
+mod driver;
 mod restore;
 mod worker;
 
@@ -46,6 +47,7 @@ use std::sync::{Arc, PoisonError};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 pub use coordinator::Coordinator;
+pub use driver::{Driver, Handle as DriverHandle, Orders};
 pub use restore::{Restore, TaskRead, TaskRestore};
 pub use worker::{Backup, ChannelWriter, SegmentWriter, Snapshot, Ticket, Worker};
 
