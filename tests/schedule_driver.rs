@@ -118,6 +118,25 @@ async fn too_many_failures_fail_the_job() {
     job.end().await.unwrap();
 }
 
+/// Its commit finds nothing to commit, which isn't another failure.
+#[tokio::test(start_paused = true)]
+async fn one_that_is_given_up_right_before_its_commit_begins_ends_once() {
+    let job = paced(every_ten()).await;
+    job.workers.ignore(1);
+    sleep(seconds(11)).await;
+    let take = job.take(1);
+    for index in 0..3 {
+        acknowledge_one(&job.live, &take, index).await;
+    }
+    let checkpoint = CheckpointId(1);
+    job.handle.ready(checkpoint).await.unwrap();
+    job.handle.abort(checkpoint, Failure::TaskNotReady, "too late").await.unwrap();
+    sleep(seconds(1)).await;
+    assert_eq!(job.log(), ["10 take 1 periodic", "11 aborted 1 tasknotready"]);
+    assert_eq!((job.coordinator().pending().len(), job.coordinator().latest()), (0, None));
+    job.end().await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_commit_that_fails_counts() {
     let store = RuleStore::default();

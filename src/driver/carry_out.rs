@@ -108,8 +108,7 @@ impl Driver {
     }
 
     fn ready(&mut self, checkpoint: CheckpointId, now: Duration) -> Result<()> {
-        let is_known = self.schedule.under_way().any(|(id, _)| id == checkpoint);
-        if !is_known || self.committing.contains(&checkpoint) {
+        if !self.is_under_way(checkpoint) || self.committing.contains(&checkpoint) {
             return Ok(());
         }
         let nobody = BTreeSet::new();
@@ -125,6 +124,10 @@ impl Driver {
                 Ok(())
             }
         }
+    }
+
+    fn is_under_way(&self, checkpoint: CheckpointId) -> bool {
+        self.schedule.under_way().any(|(id, _)| id == checkpoint)
     }
 
     fn commit(&mut self, checkpoint: CheckpointId) {
@@ -184,6 +187,10 @@ impl Driver {
         if !self.coordinator.abort(checkpoint) && self.coordinator.pending().contains(&checkpoint) {
             self.in_doubt.insert(checkpoint);
             self.settle();
+        }
+        if !self.is_under_way(checkpoint) {
+            // It was given up before its commit had begun, and that was said.
+            return Ok(());
         }
         self.failed(checkpoint, Failure::Commit, error.one_line(), now)
     }
