@@ -11,6 +11,8 @@ pub mod coordinator;
 #[allow(dead_code, reason = "what only the dispose command uses, which is not explored")]
 #[path = "../../src/dispose/mod.rs"]
 pub mod dispose;
+#[path = "../../src/driver/mod.rs"]
+pub mod driver;
 #[path = "../../src/error.rs"]
 pub mod error;
 #[path = "../../src/format/mod.rs"]
@@ -30,6 +32,8 @@ pub mod metrics;
 pub mod protocol;
 #[path = "../../src/read/mod.rs"]
 pub mod read;
+#[path = "../../src/schedule/mod.rs"]
+pub mod schedule;
 #[path = "../../src/store/mod.rs"]
 pub mod store;
 #[allow(dead_code, reason = "what only the sweep's command uses, which is not explored")]

@@ -203,6 +203,9 @@ impl Job {
                 self.chaos.count("checkpoints");
                 self.has_completed = true;
                 self.confirm(checkpoint.0, how);
+                if let Some(old) = completed.aborted.iter().find(|&&old| self.savepoints.has(old)) {
+                    return Err(format!("savepoint: {old} is ended by checkpoint {checkpoint}").into());
+                }
                 for &old in &completed.aborted {
                     self.under_way.remove(&old.0);
                     self.tell(how, |worker, epoch| worker.abort(epoch, old));

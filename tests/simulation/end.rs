@@ -82,6 +82,7 @@ impl Job {
             }
             self.check()?;
         }
+        self.save_for_certain().await?;
         self.run(coordinator.settle()).await?.map_err(|e| format!("it can't be settled: {}", e.one_line()))?;
         let attempt = format!("/ds1-a{}-", self.coordinator.epoch());
         let stays = |key: &&String| key.contains(&attempt) && key.contains(&format!("-c{given_up}-"));

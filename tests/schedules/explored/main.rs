@@ -5,6 +5,7 @@
 
 mod bounds;
 mod commits;
+mod driver;
 mod explore;
 mod fencing;
 mod group_commit;

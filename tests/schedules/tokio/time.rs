@@ -28,6 +28,10 @@ impl Instant {
         Self(*NOW.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    pub fn checked_add(self, duration: Duration) -> Option<Self> {
+        self.0.checked_add(duration).map(Self)
+    }
+
     pub fn elapsed(&self) -> Duration {
         Self::now() - *self
     }
