@@ -19,6 +19,7 @@ use drystone::coordinator::JobEnd;
 use drystone::dispose::{Disposal, DisposeSettings};
 use drystone::id::CheckpointId;
 use drystone::jobs::{State, list};
+use drystone::protocol::Trigger;
 use drystone::read::ReadLimits;
 use drystone::store::FlinkPath;
 use fault_store::{Fault, FaultStore};
@@ -166,22 +167,27 @@ async fn packed_and_cut_at_each_operation() {
     everywhere(true).await;
 }
 
-/// The store fails for longer than a commit tries: nobody knows whether the savepoint is there.
+/// A savepoint of which nobody knows whether it is there, since the store failed for longer than a commit tries.
+async fn in_doubt(last: Fault) -> (Job, Trigger) {
+    let store = FaultStore::new(Arc::new(InMemory::new()), []);
+    let job = Job::new(Arc::new(store.clone())).await.unwrap();
+    let trigger = job.savepoint(false);
+    for (index, handles) in job.write(&trigger).await.unwrap() {
+        job.acknowledge(&trigger, index, handles).unwrap();
+    }
+    // An entry of the log, a look for each of the four files, and the delete of the mark go before the first put of the
+    // metadata.
+    store.begin([(6, last)].into_iter().chain((7..16).map(|number| (number, Fault::Before))));
+    let doubt = job.coordinator.complete(trigger.checkpoint).await.unwrap_err();
+    assert!(doubt.to_string().contains("may have completed or not"), "{doubt}");
+    store.heal();
+    (job, trigger)
+}
+
 #[tokio::test(start_paused = true)]
 async fn in_doubt_it_is_put_again_and_no_checkpoint_gives_it_up() {
     for (last, happened) in [(Fault::Before, false), (Fault::After, true)] {
-        let store = FaultStore::new(Arc::new(InMemory::new()), []);
-        let job = Job::new(Arc::new(store.clone())).await.unwrap();
-        let trigger = job.savepoint(false);
-        for (index, handles) in job.write(&trigger).await.unwrap() {
-            job.acknowledge(&trigger, index, handles).unwrap();
-        }
-        // An entry of the log, a look for each of the four files, and the delete of the mark go before the first put of the
-        // metadata.
-        store.begin([(6, last)].into_iter().chain((7..16).map(|number| (number, Fault::Before))));
-        let doubt = job.coordinator.complete(trigger.checkpoint).await.unwrap_err();
-        assert!(doubt.to_string().contains("may have completed or not"), "{doubt}");
-        store.heal();
+        let (job, trigger) = in_doubt(last).await;
         assert!(!job.coordinator.abort(trigger.checkpoint), "nor does the user");
         let newer = job.checkpoint().await.unwrap();
         let (found, _) = savepoint(&job).await;
@@ -192,5 +198,18 @@ async fn in_doubt_it_is_put_again_and_no_checkpoint_gives_it_up() {
         check(&job.stores, &at, trigger.checkpoint).await;
         assert_eq!(job.coordinator.pending(), []);
         assert_eq!(job.coordinator.latest().unwrap().checkpoint, newer.checkpoint);
+    }
+}
+
+/// It may be what the job was stopped with.
+#[tokio::test(start_paused = true)]
+async fn in_doubt_it_is_put_again_at_the_end_of_the_job() {
+    for last in [Fault::Before, Fault::After] {
+        let (job, trigger) = in_doubt(last).await;
+        job.coordinator.dispose(JobEnd::Finished).await.unwrap();
+        let (found, _) = savepoint(&job).await;
+        let Some((State::Complete, at)) = found else { panic!("{last:?}: {found:?}") };
+        check(&job.stores, &at, trigger.checkpoint).await;
+        assert_eq!(job.files("memory:/checkpoints").await, [""; 0], "of the job nothing is left");
     }
 }
