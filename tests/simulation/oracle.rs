@@ -63,7 +63,7 @@ pub fn is_of_savepoint(key: &str) -> bool {
 }
 
 /// What says that a savepoint was begun, put by each worker.
-fn is_mark(key: &str) -> bool {
+pub fn is_mark(key: &str) -> bool {
     key.contains("/_drystone-unfinished-")
 }
 

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::checkpoint::Parts;
 use crate::history::{Course, How, Place};
 use crate::job::{Job, Step, id, read};
-use crate::oracle::{Contents, Model, Objects, Seen, compare, is_of_savepoint};
+use crate::oracle::{Contents, Model, Objects, Seen, compare, is_mark, is_of_savepoint};
 
 /// What somebody was told is durable: the keys of its metadata.
 pub type Told = Arc<Mutex<Vec<String>>>;
@@ -308,6 +308,10 @@ impl Job {
             }
             compare(reading.number, &found, &taken)?;
             self.chaos.count("savepoints restored");
+            let own = key.trim_end_matches("_metadata");
+            if let Some(mark) = objects.keys().find(|other| other.starts_with(own) && is_mark(other)) {
+                return Err(format!("savepoint: {mark} says of a complete one that it isn't").into());
+            }
         }
         Ok(())
     }
