@@ -13,7 +13,9 @@ mod paced;
 mod rule_store;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use drystone::ErrorKind;
 use drystone::coordinator::SavepointRequest;
 use drystone::driver::Outcome;
 use drystone::id::CheckpointId;
@@ -21,6 +23,7 @@ use drystone::protocol::{SavepointAction, SavepointFormat};
 use drystone::schedule::{Backup, Failure, Kind, RequestId, ScheduleSettings};
 use drystone::store::FlinkPath;
 use gauges::Gauges;
+use live::Live;
 use paced::{Paced, every_ten, seconds};
 use rule_store::{Act, RuleStore};
 use tokio::time::sleep;
@@ -98,4 +101,22 @@ async fn the_gauges_follow_the_checkpoints() {
     job.end().await.unwrap();
     let [begun, under_way, completed, failed] = counts(&gauges);
     assert_eq!((under_way, begun), (0.0, completed + failed));
+}
+
+/// Its successor counts under the same name.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_under_way_of_a_driver_that_was_fenced_off() {
+    let gauges = Gauges::default();
+    let _recorder = metrics::set_default_local_recorder(&gauges);
+    let store = RuleStore::default();
+    let job = Paced::new(Arc::new(store.clone()), every_ten()).await;
+    job.workers.take_so_long(seconds(3));
+    sleep(seconds(11)).await;
+    assert_eq!(counts(&gauges), [1.0, 1.0, 0.0, 0.0]);
+    let next = AtomicU64::new(1000);
+    let tokens = Arc::new(move || next.fetch_add(1, Ordering::Relaxed));
+    let _successor = Live::with_tokens(Arc::new(store), 3, live::settings(), tokens).await;
+    sleep(seconds(5)).await;
+    assert_eq!(counts(&gauges)[1], 0.0);
+    assert_eq!(job.end().await.unwrap_err().kind(), ErrorKind::Fenced);
 }

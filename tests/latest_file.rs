@@ -216,7 +216,14 @@ fn what_is_no_hint_is_none() {
     for length in 0..bytes.len() {
         assert_eq!(Hint::from_bytes(&bytes[..length]), None, "{length}");
     }
-    for text in ["", "x\n", "relative\nepoch=1 checkpoint=2\n", "/x\nepoch=1 checkpoint=two\n", "/x\nepoch=1\n"] {
+    for text in [
+        "",
+        "x\n",
+        "relative\nepoch=1 checkpoint=2\n",
+        "/x\nepoch=1 checkpoint=two\n",
+        "/x\nepoch=1\n",
+        "/x\r\nepoch=1 checkpoint=2\n",
+    ] {
         assert_eq!(Hint::from_bytes(text.as_bytes()), None, "{text}");
     }
 }

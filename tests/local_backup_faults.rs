@@ -199,6 +199,11 @@ async fn a_disk_that_hangs_while_it_is_read_costs_a_restore_the_time_that_it_is_
         assert_eq!(counts.state_bytes, whole.state_bytes);
         assert_eq!(counts.backup_refused > 0, has_hung, "{counts:?} after {after} reads");
         assert!(counts.backup_bytes < whole.backup_bytes || !has_hung, "{counts:?} after {after} reads");
+        if has_hung {
+            let again = Instant::now();
+            assert_eq!(job.check_with(&storage, &path).await.backup_bytes, 0, "{after} reads");
+            assert!(again.elapsed() < Duration::from_secs(1), "waited for again after {after} reads");
+        }
         disk.hang_reads(None);
         if !has_hung {
             break;

@@ -8,6 +8,8 @@
 mod fault_store;
 #[path = "support/live.rs"]
 mod live;
+#[path = "support/rule_store.rs"]
+mod rule_store;
 #[path = "support/savepoint_job.rs"]
 mod savepoint_job;
 
@@ -19,11 +21,12 @@ use drystone::coordinator::JobEnd;
 use drystone::dispose::{Disposal, DisposeSettings};
 use drystone::id::CheckpointId;
 use drystone::jobs::{State, list};
-use drystone::protocol::Trigger;
+use drystone::protocol::{SnapshotKind, Trigger};
 use drystone::read::ReadLimits;
 use drystone::store::FlinkPath;
 use fault_store::{Fault, FaultStore};
 use object_store::memory::InMemory;
+use rule_store::{Act, RuleStore};
 use savepoint_job::{Job, check, path};
 
 /// What the process believed before it was over.
@@ -211,5 +214,31 @@ async fn in_doubt_it_is_put_again_at_the_end_of_the_job() {
         let Some((State::Complete, at)) = found else { panic!("{last:?}: {found:?}") };
         check(&job.stores, &at, trigger.checkpoint).await;
         assert_eq!(job.files("memory:/checkpoints").await, [""; 0], "of the job nothing is left");
+    }
+}
+
+/// What says that it isn't whole must not stay beside its metadata.
+#[tokio::test(start_paused = true)]
+async fn the_mark_goes_or_the_savepoint_fails() {
+    for (times, completes) in [(2, true), (usize::MAX, false)] {
+        let store = RuleStore::default();
+        let job = Job::new(Arc::new(store.clone())).await.unwrap();
+        store.rule("delete", "_drystone-unfinished-", Act::Fail, times);
+        let trigger = job.savepoint(false);
+        match job.take(&trigger).await {
+            Ok(completed) => {
+                assert!(completes);
+                check(&job.stores, &completed.path, completed.checkpoint).await;
+            }
+            Err(error) => {
+                let text = error.to_string();
+                assert!(!completes && text.contains("has to go before its metadata"), "{text}");
+                assert!(text.contains("_drystone-unfinished-"), "{text}");
+            }
+        }
+        let SnapshotKind::Savepoint(target) = &trigger.kind else { panic!("{trigger:?}") };
+        let there = job.files(&target.directory).await;
+        assert_eq!(there.contains(&"_metadata".to_owned()), completes, "{there:?}");
+        assert_eq!(there.iter().any(|name| name.starts_with("_drystone-unfinished-")), !completes, "{there:?}");
     }
 }

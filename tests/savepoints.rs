@@ -177,6 +177,8 @@ async fn one_under_way_is_outlived_by_no_checkpoint_and_outlives_none() {
     let second = job.take(&second).await.unwrap();
     assert_eq!(job.coordinator.pending(), [savepoint.checkpoint, slow.checkpoint], "a savepoint ends no other");
     assert_eq!(job.worker.usage().checkpoints, 2, "nor does it at the worker");
+    job.worker.complete(slow.epoch, second.checkpoint);
+    assert_eq!(job.worker.usage().checkpoints, 2, "nor does word of it that comes again");
 
     for (index, handles) in slow_written {
         job.acknowledge(&slow, index, handles).unwrap();

@@ -15,6 +15,7 @@ mod shelf;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::sync::atomic::AtomicI64;
 pub(crate) use copying::Copying;
 pub use disk::{Disk, FileSystem, ReadAt};
 pub use keeper::{Backup, BackupLimits, BackupUsage};
@@ -25,6 +26,7 @@ pub(crate) use reading::{Found, LocalCopy};
 pub struct LocalDirectories {
     directories: Arc<[PathBuf]>,
     disk: Arc<dyn Disk>,
+    hanging: Arc<AtomicI64>,
 }
 
 impl LocalDirectories {
@@ -35,12 +37,17 @@ impl LocalDirectories {
 
     /// Directories of something that stands for the file system.
     pub fn on(disk: Arc<dyn Disk>, directories: Vec<PathBuf>) -> Self {
-        Self { directories: directories.into(), disk }
+        Self { directories: directories.into(), disk, hanging: Arc::default() }
     }
 
     /// Where they are.
     pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
         &self.disk
+    }
+
+    /// How many calls were waited for in vain and haven't come back. Of all that read there: each keeps a thread.
+    pub(crate) fn hanging(&self) -> &Arc<AtomicI64> {
+        &self.hanging
     }
 
     /// The same directories of another disk.

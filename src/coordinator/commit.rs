@@ -96,8 +96,8 @@ impl Coordinator {
     }
 
     /// First, no abort from here on. Second, every new file is there, whole (I2), and the fence log says that this one may
-    /// come; what marks a savepoint as not whole goes. Third, the metadata is put, create-only: the commit point. Fourth, it is published in memory. Last, older
-    /// ones are discarded, and nothing waits for that.
+    /// come; what marks a savepoint as not whole goes. Third, the metadata is put, create-only: the commit point. Fourth, it
+    /// is published in memory. Last, older ones are discarded, and nothing waits for that.
     async fn commit(&self, checkpoint: CheckpointId) -> Result<Completed> {
         let started = tokio::time::Instant::now();
         let _under_way = self.shared.committing.read().await;
@@ -108,13 +108,14 @@ impl Coordinator {
             books.drafts.remove(&checkpoint).unwrap_or_default()
         };
         let is_savepoint = draft.savepoint.is_some();
+        let may_be_marked = is_savepoint && !draft.new_files.is_empty();
         let announced = self.announce(if is_savepoint { By::Savepoint } else { By::Commit });
         let Prepared { metadata, bytes, state_bytes, new_bytes } =
             match try_join(announced, self.prepare(checkpoint, draft)).await {
                 Ok(((), prepared)) => prepared,
                 Err(error) => return Err(self.fail(checkpoint, error)),
             };
-        if is_savepoint && let Err(error) = unmark(&metadata).await {
+        if may_be_marked && let Err(error) = unmark(&metadata).await {
             return Err(self.fail(checkpoint, error));
         }
         let metadata_bytes = bytes.len() as u64;
@@ -361,11 +362,20 @@ pub(super) async fn bar(metadata: &Location, checkpoint: CheckpointId, epoch: u6
 }
 
 /// What says that the savepoint isn't whole goes before the metadata comes, so that where it is there was never any.
+/// Without the right to delete there are no savepoints: it would count as what an unfinished one has left.
 async fn unmark(metadata: &Location) -> Result<()> {
-    match metadata.parent().map(|directory| directory.savepoint_marker()).transpose()?.flatten() {
-        Some(marker) => marker.delete().await,
-        None => Ok(()),
+    let marker = metadata.parent().map(|directory| directory.savepoint_marker()).transpose()?.flatten();
+    let Some(marker) = marker else { return Ok(()) };
+    let (mut wait, mut attempt) = (WAIT_MIN, 1);
+    while let Err(error) = marker.delete().await {
+        if attempt == ATTEMPTS_MAX {
+            return Err(error.context("the mark of an unfinished savepoint has to go before its metadata comes"));
+        }
+        attempt += 1;
+        tokio::time::sleep(wait).await;
+        wait *= 2;
     }
+    Ok(())
 }
 
 /// The files that a checkpoint names, with their lengths, for its trailer.

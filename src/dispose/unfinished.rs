@@ -30,6 +30,7 @@ pub(super) struct Unfinished {
 }
 
 /// What lies in the directory.
+#[derive(Default)]
 struct Contents {
     /// Whole files, but what bars it and what marks it.
     files: Vec<Listed>,
@@ -38,6 +39,8 @@ struct Contents {
     uploads: Vec<UnfinishedUpload>,
     /// What says that it was begun and isn't whole.
     markers: Vec<Listed>,
+    /// Among them is the savepoint's own, which goes before its metadata comes. A mark of `copy` or `repack` goes after.
+    never_whole: bool,
     /// An earlier disposal has seen to it that no metadata comes.
     is_barred: bool,
 }
@@ -94,9 +97,7 @@ impl Unfinished {
         self.named.refresh(&[]).await?;
         self.refuse_named()?;
         let metadata = self.directory.join(names::METADATA)?;
-        if !self.found.doomed.is_empty() || !self.contents.uploads.is_empty() {
-            self.bar(&metadata).await?;
-        }
+        self.bar(&metadata).await?;
         disposed.metadata_gone = true;
         self.delete_files(disposed, progress).await;
         for upload in &self.contents.uploads {
@@ -194,7 +195,8 @@ impl Unfinished {
 impl Contents {
     /// `None`: it has metadata, or had when a disposal began.
     async fn of(directory: &Location) -> Result<Option<Self>> {
-        let mut contents = Self { files: vec![], partials: vec![], uploads: vec![], markers: vec![], is_barred: false };
+        let own_marker = directory.name().file_name().and_then(names::savepoint_marker);
+        let mut contents = Self::default();
         for file in directory.list().await? {
             match file.path.relative_to(directory.name()) {
                 Some(names::METADATA) if file.size > BARRED_BYTES_MAX => return Ok(None),
@@ -205,7 +207,10 @@ impl Contents {
                     Ok(_) => return Ok(None),
                 },
                 Some(names::DISPOSING) => return Ok(None),
-                Some(name) if names::parse_unfinished_marker(name).is_some() => contents.markers.push(file),
+                Some(name) if names::parse_unfinished_marker(name).is_some() => {
+                    contents.never_whole |= own_marker.as_deref() == Some(name);
+                    contents.markers.push(file);
+                }
                 _ => contents.files.push(file),
             }
         }
@@ -249,7 +254,7 @@ impl Contents {
             let message = format!("{}, a savepoint without metadata, {why}", directory.name());
             Err(Error::new(ErrorKind::Conflict, message))
         };
-        if self.markers.is_empty() {
+        if !self.never_whole {
             return refused(
                 "may have had some: a job that has claimed it since may still use these files; if none has, say that it is \
                  abandoned",

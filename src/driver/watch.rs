@@ -16,6 +16,14 @@ pub(super) struct Watch {
     failed: u64,
 }
 
+/// A driver that is over, fenced off or cancelled, has nothing under way: whoever comes next counts under the same name.
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.begun.clear();
+        self.show();
+    }
+}
+
 impl Watch {
     pub(super) fn new(coordinator: &Coordinator) -> Self {
         let gauges = CheckpointGauges::new(coordinator.directory().root().name().file_name().unwrap_or_default());

@@ -33,7 +33,7 @@ pub struct KeyGroupsHandle {
     pub delegate: StreamHandle,
     /// CRC-32C of the head and of each group, in the order in which they lie in the stream, those without bytes left out;
     /// empty where nobody has worked them out. Flink knows nothing of them: they are kept behind its part of the metadata,
-    /// and not at all where the bytes are inline.
+    /// and not at all where the bytes are inline. Who cuts a handle to fewer groups has to clear them.
     pub checksums: Vec<u32>,
 }
 

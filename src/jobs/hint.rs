@@ -39,12 +39,14 @@ impl Hint {
         Bytes::from(format!("{path}\nepoch={epoch} checkpoint={checkpoint}\n"))
     }
 
-    /// From the whole of a file; none where these bytes are no hint.
+    /// From the whole of a file; none where these bytes are no hint. A path with a control character is none: tools differ in
+    /// where its line ends.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (path, numbers) = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?.split_once('\n')?;
         let (epoch, checkpoint) = numbers.split_once(' ')?;
         let epoch = epoch.strip_prefix("epoch=")?.parse().ok()?;
         let checkpoint = checkpoint.strip_prefix("checkpoint=")?.parse().ok().map(CheckpointId)?;
+        let path = Some(path).filter(|path| !path.contains(char::is_control))?;
         Some(Self { path: FlinkPath::parse(path).ok()?, epoch, checkpoint })
     }
 }

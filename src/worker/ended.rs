@@ -28,6 +28,8 @@ struct Known {
     end: End,
     /// Whose it was; `None` if nobody said.
     epoch: Option<u64>,
+    /// As far as it has begun here.
+    is_savepoint: bool,
 }
 
 impl End {
@@ -50,7 +52,7 @@ impl End {
 impl Ended {
     /// Notes an end. The first counts, but for a completed checkpoint that is subsumed, and one that a newer epoch has
     /// written anew.
-    pub(super) fn record(&mut self, checkpoint: CheckpointId, end: End, epoch: Option<u64>) {
+    pub(super) fn record(&mut self, checkpoint: CheckpointId, end: End, epoch: Option<u64>, is_savepoint: bool) {
         let is_news = match self.known.get(&checkpoint) {
             None => true,
             Some(Known { epoch: Some(known), .. }) if epoch.is_some_and(|epoch| epoch > *known) => true,
@@ -60,12 +62,17 @@ impl Ended {
             return;
         }
         let epoch = epoch.or_else(|| self.known.get(&checkpoint)?.epoch);
-        self.known.insert(checkpoint, Known { end, epoch });
+        self.known.insert(checkpoint, Known { end, epoch, is_savepoint });
         while self.known.len() > REMEMBERED_MAX
             && let Some((oldest, _)) = self.known.pop_first()
         {
             self.forgotten = self.forgotten.max(Some(oldest));
         }
+    }
+
+    /// Is it known to be a savepoint, which has ended?
+    pub(super) fn is_savepoint(&self, checkpoint: CheckpointId) -> bool {
+        self.known.get(&checkpoint).is_some_and(|known| known.is_savepoint)
     }
 
     /// A newer coordinator may start from an older checkpoint than its predecessor had reached. What ended before it was

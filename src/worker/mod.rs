@@ -330,8 +330,11 @@ impl Worker {
             }
             let superseded = state.follow(epoch);
             let running = state.running.remove(&checkpoint);
-            state.ended.record(checkpoint, end, end.attempt(epoch, running.is_some()));
-            let overtakes = end == End::Completed && running.as_ref().is_none_or(|running| !running.is_savepoint());
+            // Word of an end may come again.
+            let known = state.ended.is_savepoint(checkpoint);
+            let is_savepoint = running.as_ref().map_or(known, |running| running.is_savepoint());
+            state.ended.record(checkpoint, end, end.attempt(epoch, running.is_some()), is_savepoint);
+            let overtakes = end == End::Completed && !is_savepoint;
             (superseded, running, if overtakes { state.overtaken_by(checkpoint) } else { Vec::new() })
         };
         self.give_up(superseded, epoch);
@@ -399,7 +402,7 @@ impl State {
         self.ended.enter_epoch(before);
         let superseded = std::mem::take(&mut self.running);
         for (checkpoint, running) in &superseded {
-            self.ended.record(*checkpoint, End::Aborted, Some(running.epoch));
+            self.ended.record(*checkpoint, End::Aborted, Some(running.epoch), running.is_savepoint());
         }
         superseded.into_values().collect()
     }
@@ -412,7 +415,7 @@ impl State {
         self.running = stays;
         let older: BTreeMap<CheckpointId, Arc<Running>> = older;
         for (checkpoint, running) in &older {
-            self.ended.record(*checkpoint, End::Aborted, Some(running.epoch));
+            self.ended.record(*checkpoint, End::Aborted, Some(running.epoch), false);
         }
         older.into_values().collect()
     }
