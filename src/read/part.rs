@@ -121,7 +121,7 @@ impl KeyGroupOffsets {
     fn fit(&self, parts: &[StreamPart], crc32c: Option<u32>) -> bool {
         let length = |part: &StreamPart| part.range.end - part.range.start;
         let sum = || parts.iter().zip(&self.checksums).fold(0, |sum, (part, &crc)| combined(sum, crc, length(part)));
-        !parts.is_empty() && parts.len() == self.checksums.len() && crc32c.is_some_and(|crc32c| crc32c == sum())
+        !parts.is_empty() && parts.len() == self.checksums.len() && crc32c.is_none_or(|crc32c| crc32c == sum())
     }
 }
 
