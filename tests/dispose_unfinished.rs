@@ -10,8 +10,10 @@ mod fault_store;
 mod live;
 #[path = "support/savepoint_job.rs"]
 mod savepoint_job;
+#[path = "support/upload_log.rs"]
+mod upload_log;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -24,12 +26,12 @@ use drystone::jobs::{State, list};
 use drystone::protocol::{SnapshotKind, Trigger};
 use drystone::read::{Checkpoint, ReadLimits};
 use drystone::repack::{self, Options};
-use drystone::store::{FlinkPath, Location, Stores, UploadLog};
+use drystone::store::{FlinkPath, Location, Stores};
 use fault_store::{Fault, FaultStore};
-use futures::future::BoxFuture;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use savepoint_job::{Job, check, path};
+use upload_log::Log;
 
 fn later() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 33)
@@ -293,23 +295,6 @@ async fn the_bar_comes_before_the_first_delete() {
     assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");
     assert!(dispose(&job.stores, &at).await.unwrap().is_complete());
     assert!(job.files(&at.to_string()).await.is_empty());
-}
-
-/// Uploads that a store says it has.
-#[derive(Default)]
-struct Log(Mutex<Vec<(String, String, SystemTime)>>);
-
-impl UploadLog for Log {
-    fn list(&self, prefix: &str) -> BoxFuture<'_, drystone::Result<Vec<(String, String, SystemTime)>>> {
-        let all = self.0.lock().unwrap().clone();
-        let found = all.into_iter().filter(|(key, ..)| key.starts_with(prefix)).collect();
-        Box::pin(async { Ok(found) })
-    }
-
-    fn abort(&self, key: &str, id: &str) -> BoxFuture<'_, drystone::Result<()>> {
-        self.0.lock().unwrap().retain(|(k, i, _)| (k.as_str(), i.as_str()) != (key, id));
-        Box::pin(async { Ok(()) })
-    }
 }
 
 #[tokio::test]

@@ -14,21 +14,23 @@ mod runs;
 mod swept;
 #[path = "support/synthetic.rs"]
 mod synthetic;
+#[path = "support/upload_log.rs"]
+mod upload_log;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use drystone::ErrorKind;
-use drystone::store::{Stores, UploadLog};
+use drystone::store::Stores;
 use drystone::sweep::{Kind, Sweep, SweepSettings};
 use fault_store::{Fault, FaultStore};
-use futures::future::BoxFuture;
 use object_store::path::Path as Key;
 use object_store::{ObjectStoreExt, PutPayload};
 use rule_store::{Act, RuleStore};
 use swept::{DAY, delete, metadata, uuid};
 use synthetic::JOB;
+use upload_log::Log;
 
 /// A job in memory, whose files are as old as the clock that is passed in makes them.
 struct InMemory {
@@ -285,23 +287,6 @@ async fn a_sweep_that_is_cut_off_anywhere_is_finished_by_the_next() {
         delete(look(healthy.clone()).await.unwrap()).await;
         let left = look(healthy).await.unwrap();
         assert_eq!((left.found().dead.len(), left.found().alive.files, left.found().metadata), (0, 1, 2));
-    }
-}
-
-/// Uploads that a store says it has.
-#[derive(Default)]
-struct Log(Mutex<Vec<(String, String, SystemTime)>>);
-
-impl UploadLog for Log {
-    fn list(&self, prefix: &str) -> BoxFuture<'_, drystone::Result<Vec<(String, String, SystemTime)>>> {
-        let all = self.0.lock().unwrap().clone();
-        let found = all.into_iter().filter(|(key, ..)| key.starts_with(prefix)).collect();
-        Box::pin(async { Ok(found) })
-    }
-
-    fn abort(&self, key: &str, id: &str) -> BoxFuture<'_, drystone::Result<()>> {
-        self.0.lock().unwrap().retain(|(k, i, _)| (k.as_str(), i.as_str()) != (key, id));
-        Box::pin(async { Ok(()) })
     }
 }
 

@@ -115,7 +115,7 @@ impl Coordinator {
                 Ok(((), prepared)) => prepared,
                 Err(error) => return Err(self.fail(checkpoint, error)),
             };
-        if may_be_marked && let Err(error) = unmark(&metadata).await {
+        if may_be_marked && let Err(error) = self.unmark(&metadata).await {
             return Err(self.fail(checkpoint, error));
         }
         let metadata_bytes = bytes.len() as u64;
@@ -186,6 +186,15 @@ impl Coordinator {
             .map_err(|e| Error::new(ErrorKind::Invalid, format!("metadata of checkpoint {checkpoint}: {e}")))?;
         let bytes = Trailer::seal(&encoded, files, shared.epoch, writer()?);
         Ok(Prepared { metadata: directory.join(names::METADATA)?, bytes, state_bytes, new_bytes })
+    }
+
+    /// What says that the savepoint isn't whole goes before the metadata comes, so that where it is there was never any.
+    /// Without the right to delete there are no savepoints: it would count as what an unfinished one has left.
+    async fn unmark(&self, metadata: &Location) -> Result<()> {
+        let marker = metadata.parent().map(|directory| directory.savepoint_marker()).transpose()?.flatten();
+        let Some(marker) = marker else { return Ok(()) };
+        let deleted = self.shared.reaper.delete(&marker).await;
+        deleted.map_err(|e| e.context("the mark of an unfinished savepoint has to go before its metadata comes"))
     }
 
     /// Puts the metadata, and finds out what came of it.
@@ -359,23 +368,6 @@ pub(super) async fn bar(metadata: &Location, checkpoint: CheckpointId, epoch: u6
         tokio::time::sleep(wait).await;
         wait *= 2;
     }
-}
-
-/// What says that the savepoint isn't whole goes before the metadata comes, so that where it is there was never any.
-/// Without the right to delete there are no savepoints: it would count as what an unfinished one has left.
-async fn unmark(metadata: &Location) -> Result<()> {
-    let marker = metadata.parent().map(|directory| directory.savepoint_marker()).transpose()?.flatten();
-    let Some(marker) = marker else { return Ok(()) };
-    let (mut wait, mut attempt) = (WAIT_MIN, 1);
-    while let Err(error) = marker.delete().await {
-        if attempt == ATTEMPTS_MAX {
-            return Err(error.context("the mark of an unfinished savepoint has to go before its metadata comes"));
-        }
-        attempt += 1;
-        tokio::time::sleep(wait).await;
-        wait *= 2;
-    }
-    Ok(())
 }
 
 /// The files that a checkpoint names, with their lengths, for its trailer.

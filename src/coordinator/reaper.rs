@@ -266,7 +266,8 @@ impl Reaper {
         self.queue().undeleted.range(written_for..).next().copied()
     }
 
-    async fn delete(&self, file: &Location) -> Result<()> {
+    /// As often as the settings say.
+    pub(super) async fn delete(&self, file: &Location) -> Result<()> {
         let mut wait = WAIT_MIN;
         for _ in 0..self.retries {
             match file.delete().await {

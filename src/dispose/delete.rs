@@ -1,5 +1,8 @@
 //! Deletes what a look has found.
 
+use std::future::Future;
+use std::pin::pin;
+
 use futures::stream::{self, StreamExt};
 
 use super::look::Whole;
@@ -32,6 +35,23 @@ impl Disposed {
     pub fn is_complete(&self) -> bool {
         self.failed.is_empty() && self.stopped.is_none()
     }
+
+    /// Has files deleted side by side, and keeps what came of each. One that fails doesn't keep the others.
+    pub(super) async fn note(
+        &mut self,
+        deletes: impl Iterator<Item = impl Future<Output = (Result<()>, NamedFile)>>,
+        requests_max: usize,
+        progress: &mut (dyn FnMut() + Send),
+    ) {
+        let mut deletes = pin!(stream::iter(deletes).buffer_unordered(requests_max));
+        while let Some((deleted, there)) = deletes.next().await {
+            match deleted {
+                Ok(()) => self.files.push(there),
+                Err(error) => self.failed.push((there, error)),
+            }
+            progress();
+        }
+    }
 }
 
 impl Whole {
@@ -45,16 +65,7 @@ impl Whole {
     /// 5. The copy goes, unless something failed, and with it the directories of a local disk that are empty by then.
     ///
     /// Cancel safe: before the third step the checkpoint is whole, after it there is none, and a further look goes on.
-    pub(super) async fn delete(mut self, progress: &(dyn Fn(u64, u64) + Sync)) -> Disposed {
-        let mut disposed = Disposed::default();
-        if let Err(error) = self.try_delete(&mut disposed, progress).await {
-            disposed.stopped = Some(error);
-        }
-        disposed.files.sort();
-        disposed
-    }
-
-    async fn try_delete(&mut self, disposed: &mut Disposed, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<()> {
+    pub(super) async fn delete(&mut self, disposed: &mut Disposed, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<()> {
         self.named.refresh(&[]).await?;
         self.refuse_changed().await?;
         let total = self.doomed.len() as u64;
@@ -79,16 +90,12 @@ impl Whole {
         }
         disposed.metadata_gone = true;
         let deletes = doomed.into_iter().map(|(file, there)| async move { (file.location.delete().await, there) });
-        let mut deletes = stream::iter(deletes).buffer_unordered(self.requests_max);
-        while let Some((deleted, there)) = deletes.next().await {
-            match deleted {
-                Ok(()) => disposed.files.push(there),
-                Err(error) => disposed.failed.push((there, error)),
-            }
-            done += 1;
-            progress(done, total);
-        }
-        drop(deletes);
+        disposed
+            .note(deletes, self.requests_max, &mut || {
+                done += 1;
+                progress(done, total);
+            })
+            .await;
         if !disposed.failed.is_empty() {
             return Ok(());
         }

@@ -66,11 +66,15 @@ impl Disposal {
     /// Deletes what was found. `progress` is told how many files of how many were looked at.
     ///
     /// Cancel safe: what there was is whole, or a further look goes on.
-    pub async fn delete(self, progress: &(dyn Fn(u64, u64) + Sync)) -> Disposed {
-        match self.0 {
-            Look::Whole(whole) => whole.delete(progress).await,
-            Look::Unfinished(unfinished) => unfinished.delete(progress).await,
-        }
+    pub async fn delete(mut self, progress: &(dyn Fn(u64, u64) + Sync)) -> Disposed {
+        let mut disposed = Disposed::default();
+        let deleted = match &mut self.0 {
+            Look::Whole(whole) => whole.delete(&mut disposed, progress).await,
+            Look::Unfinished(unfinished) => unfinished.delete(&mut disposed, progress).await,
+        };
+        disposed.stopped = deleted.err();
+        disposed.files.sort();
+        disposed
     }
 }
 

@@ -6,8 +6,6 @@
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use futures::stream::{self, StreamExt};
-
 use super::rule::is_ours;
 use super::{DisposeSettings, Disposed, Found, NamedFile};
 use crate::error::{Error, ErrorKind, Result};
@@ -83,16 +81,7 @@ impl Unfinished {
     /// 4. Unless something failed: what marks it goes, then what bars it, and with that the directory of a local disk.
     ///
     /// Cancel safe: as long as there is anything, it says by its mark or its bar that it was never whole.
-    pub(super) async fn delete(mut self, progress: &(dyn Fn(u64, u64) + Sync)) -> Disposed {
-        let mut disposed = Disposed::default();
-        if let Err(error) = self.try_delete(&mut disposed, progress).await {
-            disposed.stopped = Some(error);
-        }
-        disposed.files.sort();
-        disposed
-    }
-
-    async fn try_delete(&mut self, disposed: &mut Disposed, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<()> {
+    pub(super) async fn delete(&mut self, disposed: &mut Disposed, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<()> {
         self.refuse_changed().await?;
         self.named.refresh(&[]).await?;
         self.refuse_named()?;
@@ -132,16 +121,13 @@ impl Unfinished {
             };
             (deleted, there(file))
         });
-        let mut deletes = stream::iter(deletes).buffer_unordered(self.requests_max);
         let mut done = 0;
-        while let Some((deleted, file)) = deletes.next().await {
-            match deleted {
-                Ok(()) => disposed.files.push(file),
-                Err(error) => disposed.failed.push((file, error)),
-            }
-            done += 1;
-            progress(done, total);
-        }
+        disposed
+            .note(deletes, self.requests_max, &mut || {
+                done += 1;
+                progress(done, total);
+            })
+            .await;
     }
 
     /// Something may have completed it since, or be about to.

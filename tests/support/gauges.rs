@@ -1,6 +1,6 @@
 //! Keeps the last value of every gauge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use metrics::{
@@ -12,6 +12,7 @@ type Values = Arc<Mutex<BTreeMap<(String, String), f64>>>;
 
 #[derive(Default)]
 pub struct Gauges {
+    pub described: Mutex<BTreeSet<String>>,
     values: Values,
 }
 
@@ -52,7 +53,9 @@ impl HistogramFn for Nothing {
 impl Recorder for Gauges {
     fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, key: KeyName, _: Option<Unit>, _: SharedString) {
+        self.described.lock().unwrap().insert(key.as_str().to_owned());
+    }
 
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
