@@ -177,7 +177,10 @@ fn snapshot() -> drystone::worker::Snapshot {
     let subtask = Subtask { operator: OperatorId([1; 16]), index: 0, parallelism: 1 };
     let (checkpoint, plan) = (CheckpointId(1), RewritePlan::default());
     worker
-        .begin(subtask, &Trigger { checkpoint, epoch: 1, plan, claimed: Vec::new(), kind: Default::default() })
+        .begin(
+            subtask,
+            &Trigger { checkpoint, epoch: 1, plan, claimed: Vec::new(), base: Vec::new(), kind: Default::default() },
+        )
         .unwrap()
 }
 

@@ -61,7 +61,17 @@ impl Writing {
         self.checkpoint += 1;
         let (checkpoint, plan) = (CheckpointId(self.checkpoint), RewritePlan::default());
         self.worker
-            .begin(SUBTASK, &Trigger { checkpoint, epoch: EPOCH, plan, claimed: Vec::new(), kind: Default::default() })
+            .begin(
+                SUBTASK,
+                &Trigger {
+                    checkpoint,
+                    epoch: EPOCH,
+                    plan,
+                    claimed: Vec::new(),
+                    base: Vec::new(),
+                    kind: Default::default(),
+                },
+            )
             .unwrap()
     }
 

@@ -21,6 +21,10 @@ pub struct Trigger {
     pub plan: RewritePlan,
     /// Directories outside the job's own whose files the job owns since it claimed a checkpoint, in Flink's spelling.
     pub claimed: Vec<String>,
+    /// The completed checkpoints that stay until this one has ended, the newest first: it may name what they have. None in
+    /// a savepoint, which names nothing of theirs.
+    #[serde(default)]
+    pub base: Vec<CheckpointId>,
     /// What is to be taken. What was serialised before there were savepoints says nothing of it, and means a checkpoint.
     #[serde(default)]
     pub kind: SnapshotKind,

@@ -2,10 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/cases.rs"]
+mod cases;
+
 use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
+use cases::cases;
 use drystone::format::checksum::crc32c;
 use drystone::format::decode;
 use drystone::handle::{KeyedHandle, OperatorSubtasks, StreamHandle};
@@ -119,6 +123,8 @@ fn state_of_another_subtask_is_refused() {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         prop_assert!(Acknowledgement::from_bytes(bytes.into()).is_err());

@@ -4,6 +4,7 @@
 
 mod support {
     pub mod backend_job;
+    pub mod cases;
 }
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use drystone::store::FlinkPath;
 use object_store::memory::InMemory;
 use proptest::prelude::*;
 use support::backend_job::{BackendJob, KEY_GROUPS, OPERATOR, storage};
+use support::cases::cases;
 
 /// By key group.
 type State = BTreeMap<u32, Bytes>;
@@ -311,7 +313,7 @@ async fn run(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn what_is_restored_is_what_was_and_only_changes_are_written(steps in prop::collection::vec(step(), 1..60)) {

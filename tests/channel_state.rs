@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "support/cases.rs"]
+mod cases;
 #[allow(dead_code, reason = "only a part is wanted here")]
 #[path = "support/live.rs"]
 mod live;
@@ -13,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cases::cases;
 use drystone::ErrorKind;
 use drystone::config::Config;
 use drystone::handle::{ChannelHandle, ChannelInfo, StreamHandle, SubtaskState};
@@ -116,7 +119,7 @@ async fn round_trip(plans: &[Plan], form: ChannelForm, inline_bytes_max: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(cases(64))]
     #[test]
     fn what_was_in_flight_comes_back(
         plans in prop::collection::vec(plan(), 1..4),

@@ -2,9 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "support/cases.rs"]
+mod cases;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
+use cases::cases;
 use drystone::config::{
     CATALOGUE, CheckpointMode, ClaimMode, Config, Kind, MemorySize, Retention, Settings, StorageKind, User, Value,
     WarningKind, catalogue,
@@ -429,6 +433,8 @@ fn storage_reads_what_it_is_said_to_act_on_and_nothing_else() {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn no_value_panics(index in 0..CATALOGUE.len(), text in ".{0,30}") {
         let config = Config::from_map([(CATALOGUE[index].key, text)]);

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "support/cases.rs"]
+mod cases;
+
+use cases::cases;
 use drystone::config::{Config, MemorySize, Settings, WarningKind};
 use proptest::prelude::*;
 
@@ -292,6 +296,8 @@ fn keys_of_others_are_none_of_our_business() {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn no_text_panics(text in "([a-z.]{1,6}|: |:|\n|  |- |\\[|\\]|\\{|\\}|,|&x |\\*x|!|'|\"|#|\\||>|~|%|---|\\PC){0,40}") {
         let _ = Config::from_yaml(&text).map(|config| config.check());

@@ -1,7 +1,11 @@
 //! Flink's syntax of sizes and durations.
 
+#[path = "support/cases.rs"]
+mod cases;
+
 use std::time::Duration;
 
+use cases::cases;
 use drystone::config::{FlinkDuration, MemorySize};
 use proptest::prelude::*;
 
@@ -167,6 +171,8 @@ fn values_travel_as_text() {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn a_size_survives_its_text(bytes in 0..=i64::MAX as u64, shift in 0..50_u32) {
         for size in [MemorySize(bytes), MemorySize(bytes >> shift << shift)] {

@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/cases.rs"]
+mod cases;
+
 use bytes::Bytes;
+use cases::cases;
 use drystone::format::{LogEntry, Step, barred, barred_by};
 use drystone::id::{CheckpointId, FileToken};
 use proptest::prelude::*;
@@ -19,6 +23,8 @@ fn entry() -> impl Strategy<Value = LogEntry> {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn an_entry_is_read_as_it_was_written(entry in entry()) {
         prop_assert_eq!(LogEntry::from_bytes(&entry.to_bytes().unwrap()).unwrap(), entry);

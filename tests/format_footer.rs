@@ -3,7 +3,11 @@
 // A test fails by a panic.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/cases.rs"]
+mod cases;
+
 use bytes::Bytes;
+use cases::cases;
 use drystone::format::checksum::{Crc32c, crc32c, flipped_bit};
 use drystone::format::footer::{FOOTER_BYTES_MAX, TAIL_BYTES};
 use drystone::format::{Footer, FooterBuilder, SegmentEntry, Tail};
@@ -46,7 +50,7 @@ fn sample() -> (Bytes, u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn what_is_written_is_read(token in any::<u64>(), mut segments in vec(segment(), 0..40)) {

@@ -3,12 +3,15 @@
 // A test fails by a panic.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "support/cases.rs"]
+mod cases;
 #[path = "fixtures/mod.rs"]
 mod fixtures;
 #[path = "trees/mod.rs"]
 mod trees;
 
 use bytes::Bytes;
+use cases::cases;
 use drystone::format::checksum::crc32c;
 use drystone::format::{Encoded, NamedFile, Properties, PropertiesRead, Trailer, check_trailer, decode, encode};
 use drystone::handle::{CheckpointMetadata, JavaString, StreamHandle};
@@ -98,7 +101,7 @@ fn an_unknown_extension_is_passed_over() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(96))]
 
     #[test]
     fn version_3(metadata in trees::metadata(3)) {

@@ -2,10 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/cases.rs"]
+mod cases;
+
+use cases::cases;
 use drystone::id::{FileToken, SegmentId};
 use proptest::prelude::*;
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn a_segments_id_has_one_text(file: u64, ordinal: u32, crc32c: u32) {
         let id = SegmentId { file: FileToken(file), ordinal, crc32c };

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "support/cases.rs"]
+mod cases;
 #[path = "support/live.rs"]
 #[allow(dead_code, reason = "not every test uses all of the support")]
 mod live;
@@ -19,6 +21,7 @@ mod synthetic;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use cases::cases;
 use drystone::ErrorKind;
 use drystone::coordinator::Coordinator;
 use drystone::format::{LogEntry, Step};
@@ -54,7 +57,7 @@ fn newest(complete: &BTreeMap<u64, Option<u64>>) -> Option<u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn without_a_log_epoch_and_number_say_which_is_the_newest(

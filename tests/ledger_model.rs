@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support {
+    pub mod cases;
     pub mod ledger_book;
 }
 
@@ -13,6 +14,7 @@ use drystone::config::Retention;
 use drystone::id::Scope;
 use drystone::ledger::{Ledger, Named};
 use proptest::prelude::*;
+use support::cases::cases;
 use support::ledger_book::{Book, Event, Phase, ends, ledger, step, wind_up};
 
 /// Numbers to be made sense of when it is known what there is.
@@ -190,7 +192,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
+    #![proptest_config(cases(600))]
 
     #[test]
     fn any_history_agrees_with_the_model(

@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "support/cases.rs"]
+mod cases;
+
 use std::collections::BTreeSet;
 
+use cases::cases;
 use drystone::id::{CheckpointId, Scope};
 use drystone::ledger::{Choice, FileUse, Outlook, SpacePolicy, plan};
 use drystone::protocol::Reason;
@@ -149,7 +153,7 @@ fn uses(bytes_max: u64) -> impl Strategy<Value = Vec<FileUse>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
+    #![proptest_config(cases(2_000))]
 
     #[test]
     fn chosen_files_are_owned_shared_named_and_older(

@@ -5,6 +5,8 @@
 #[allow(dead_code, reason = "only a part is wanted here")]
 #[path = "support/backed_job.rs"]
 mod backed_job;
+#[path = "support/cases.rs"]
+mod cases;
 #[allow(dead_code, reason = "only a part is wanted here")]
 #[path = "support/live.rs"]
 mod live;
@@ -20,6 +22,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cases::cases;
 use drystone::read::RestoreCounts;
 use object_store::memory::InMemory;
 use proptest::prelude::*;
@@ -260,7 +263,7 @@ async fn directories_that_are_files_or_vanish_are_passed_over() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(cases(48))]
     #[test]
     fn the_bound_is_never_exceeded(
         bytes_max in prop_oneof![0..2000u64, 2000..60_000u64],

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "not every test uses all of the support")]
 
+#[path = "support/cases.rs"]
+mod cases;
 #[path = "support/live.rs"]
 mod live;
 
@@ -11,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cases::cases;
 use drystone::coordinator::JobEnd;
 use drystone::handle::StreamHandle;
 use drystone::id::{CheckpointId, KeyGroupRange, Scope};
@@ -300,7 +303,7 @@ impl Job {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: std::env::var("DRYSTONE_MODEL_CASES").map_or(150, |cases| cases.parse().unwrap()), max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 2000, ..cases(150) })]
 
     #[test]
     fn work_maintenance_and_restarts_against_plain_maps(

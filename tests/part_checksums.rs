@@ -2,9 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/cases.rs"]
+mod cases;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cases::cases;
 use drystone::format::checksum::{combined, crc32c, parted};
 use drystone::handle::CHECKSUMMED_BYTES_MIN;
 use drystone::id::{CheckpointId, Scope};
@@ -61,6 +65,8 @@ fn part() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn parts_have_the_checksums_of_their_bytes(parts in prop::collection::vec(part(), 1..12), piece_bytes in 1..9_000_usize) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

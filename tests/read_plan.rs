@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support {
+    pub mod cases;
     pub mod watched_store;
 }
 
@@ -16,6 +17,7 @@ use drystone::read::{Fetch, Fetched, ReadLimits, Wanted, fetches, plan};
 use drystone::store::{FlinkPath, Location, Stores};
 use futures::StreamExt;
 use proptest::prelude::*;
+use support::cases::cases;
 use support::watched_store::{Watch, WatchedStore};
 
 fn limits(gap_bytes_max: u64, range_bytes_max: u64) -> ReadLimits {
@@ -56,7 +58,7 @@ fn wanteds() -> impl Strategy<Value = Vec<Wanted>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(cases(1_000))]
 
     #[test]
     fn every_wanted_byte_is_read_once_and_in_order(wanted in wanteds(), gap in 0..50_u64, range in 1..200_u64) {

@@ -4,6 +4,7 @@
 
 mod fixtures;
 mod support {
+    pub mod cases;
     pub mod runs;
     pub mod synthetic;
     pub mod watched_store;
@@ -24,6 +25,7 @@ use drystone::id::{FileToken, KeyGroupRange, Scope, SegmentId};
 use drystone::read::{KeyGroupOffsets, ReadLimits, Restore, Take, TaskRestore};
 use drystone::store::Stores;
 use proptest::prelude::*;
+use support::cases::cases;
 use support::synthetic::{OPERATOR, chunk, of_subtasks, text};
 use support::watched_store::{Watch, WatchedStore};
 use support::{runs, synthetic};
@@ -98,7 +100,7 @@ fn offsets(head: u64, lengths: &[Option<u64>], none: i64, backwards: bool) -> (V
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(cases(500))]
 
     #[test]
     fn every_key_group_has_one_subtask(max in 1..400_u32, share in 0.0..1.0_f64) {

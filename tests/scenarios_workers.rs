@@ -20,6 +20,7 @@ async fn place(job: &Job, worker: &Worker, subtask: usize) -> String {
         epoch: job.coordinator.epoch(),
         plan: Default::default(),
         claimed: Vec::new(),
+        base: Vec::new(),
         kind: Default::default(),
     };
     let snapshot = worker.begin(job.subtask(subtask), &trigger).unwrap();

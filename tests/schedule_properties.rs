@@ -3,12 +3,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "support/cases.rs"]
+mod cases;
 #[path = "support/watcher.rs"]
 mod watcher;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use cases::cases;
 use drystone::config::CheckpointMode;
 use drystone::id::{CheckpointId, OperatorId, Subtask};
 use drystone::schedule::{
@@ -188,7 +191,7 @@ fn run(settings: ScheduleSettings, spread: u64, steps: Vec<Step>) -> Watcher {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(cases(2000))]
 
     #[test]
     fn no_rule_is_ever_broken(settings in settings(), spread in any::<u64>(), steps in prop::collection::vec(step(), 1..120)) {

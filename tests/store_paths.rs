@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "support/cases.rs"]
+mod cases;
+
 use std::path::Path;
 
+use cases::cases;
 use drystone::ErrorKind;
 use drystone::id::{CheckpointId, FileToken};
 use drystone::store::names::{
@@ -321,6 +325,8 @@ fn physical_files_have_names() {
 }
 
 proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn a_path_survives_its_text(text in "(file:|s3://b|abfs://c@a.dfs.core.windows.net|gs://b)?(/|//|\\\\)[a-z./ %#é\\\\:=-]{0,30}") {
         if let Ok(path) = FlinkPath::parse(&text) {

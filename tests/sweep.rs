@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/cases.rs"]
+mod cases;
 #[path = "support/runs.rs"]
 mod runs;
 #[path = "support/swept.rs"]
@@ -13,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
+use cases::cases;
 use drystone::sweep::SweepSettings;
 use proptest::prelude::*;
 use swept::{DAY, Swept, delete, ours, reasons, uuid};
@@ -221,7 +224,7 @@ fn place(kind: u8, number: u32) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(cases(60))]
 
     #[test]
     fn what_goes_is_what_plain_maps_say(

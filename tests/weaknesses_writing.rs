@@ -175,6 +175,7 @@ async fn weakness_03_a_local_disk_keeps_no_file_in_the_making() {
         epoch: 1,
         plan: Default::default(),
         claimed: Vec::new(),
+        base: Vec::new(),
         kind: Default::default(),
     };
     let mut streams = Vec::new();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support {
+    pub mod cases;
     pub mod seeded;
     pub mod watched_store;
     pub mod working;
@@ -19,6 +20,7 @@ use drystone::worker::{Worker, WorkerSettings};
 use drystone::write::{WriteSettings, Written};
 use futures::FutureExt;
 use proptest::prelude::*;
+use support::cases::cases;
 use support::seeded::bytes_of;
 use support::working::{EPOCH, Working, packed, subtask, trigger, write};
 
@@ -379,7 +381,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(cases(200))]
 
     /// Whatever comes in whatever order: every ticket ends, what it gives can be read, and nothing is held in the end.
     #[test]

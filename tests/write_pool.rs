@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support {
+    pub mod cases;
     pub mod packing;
     pub mod seeded;
     pub mod watched_store;
@@ -16,6 +17,7 @@ use drystone::format::FooterBuilder;
 use drystone::id::FileToken;
 use drystone::write::{WriteSettings, Written};
 use proptest::prelude::*;
+use support::cases::cases;
 use support::packing::{Packing, Segment, origin};
 use support::seeded::bytes_of;
 
@@ -140,7 +142,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(cases(96))]
 
     #[test]
     fn whatever_is_written_reads_back_from_files_within_the_cap(plans in plans(), settings in settings()) {

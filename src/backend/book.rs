@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use crate::id::CheckpointId;
 use crate::sync::{Mutex, MutexGuard};
+use crate::worker::Snapshot;
 
 /// More checkpoints under way are forgotten, the oldest first: what they wrote is written again.
 const PENDING_MAX: usize = 64;
@@ -35,9 +36,11 @@ impl<T> Default for Book<T> {
 }
 
 impl<T> Book<T> {
-    /// What may be named again.
-    pub(super) fn base(&self) -> Option<Arc<T>> {
-        self.pages().base.as_ref().map(|base| base.has.clone())
+    /// What the snapshot may name again: nothing, where the news of a newer checkpoint got lost and the one known here
+    /// isn't kept any more.
+    pub(super) fn base(&self, snapshot: &Snapshot) -> Option<Arc<T>> {
+        let base = self.pages().base.as_ref().map(|base| (base.checkpoint, base.has.clone()));
+        base.filter(|(checkpoint, _)| snapshot.builds_on(*checkpoint)).map(|(_, has)| has)
     }
 
     /// Starts over with what a restored checkpoint has.

@@ -146,7 +146,8 @@ impl Coordinator {
         books.drafts.insert(checkpoint, Draft::default());
         let claimed = books.claimed.iter().map(|path| path.to_string()).collect();
         tracing::debug!(%checkpoint, planned = plan.files.len(), "checkpoint triggered");
-        Ok(Trigger { checkpoint, epoch: self.shared.epoch, plan, claimed, kind: SnapshotKind::Checkpoint })
+        let base = books.ledger.base_of(checkpoint).to_vec();
+        Ok(Trigger { checkpoint, epoch: self.shared.epoch, plan, claimed, base, kind: SnapshotKind::Checkpoint })
     }
 
     /// A subtask can't do its part of the checkpoint that was triggered with this epoch: it is aborted. Does nothing to

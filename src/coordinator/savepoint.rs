@@ -55,7 +55,7 @@ impl Coordinator {
         tracing::debug!(%checkpoint, directory = %path, "savepoint triggered");
         let kind = SnapshotKind::Savepoint(SavepointTarget { directory: path.to_string(), format, pack });
         let (epoch, plan) = (self.shared.epoch, RewritePlan::default());
-        Ok(Trigger { checkpoint, epoch, plan, claimed: Vec::new(), kind })
+        Ok(Trigger { checkpoint, epoch, plan, claimed: Vec::new(), base: Vec::new(), kind })
     }
 }
 

@@ -377,7 +377,7 @@ impl Pending {
 }
 
 impl Checkpoint {
-    fn base(&self) -> &[CheckpointId] {
+    pub(super) fn base(&self) -> &[CheckpointId] {
         match &self.state {
             State::Pending(pending) | State::Committing(pending) => &pending.base,
             State::Completed { .. } => &[],

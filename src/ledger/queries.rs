@@ -42,6 +42,12 @@ impl Ledger {
         committing.map(|(&id, _)| id)
     }
 
+    /// The completed checkpoints that stay until this one has ended: the newest at its trigger, newest first, then those
+    /// that have completed since. None if it isn't under way.
+    pub fn base_of(&self, checkpoint: CheckpointId) -> &[CheckpointId] {
+        self.checkpoints.get(&checkpoint).map_or(&[], Checkpoint::base)
+    }
+
     /// Is a savepoint of this number under way?
     pub fn is_savepoint(&self, checkpoint: CheckpointId) -> bool {
         self.checkpoints.get(&checkpoint).is_some_and(|page| page.is_savepoint)

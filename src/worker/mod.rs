@@ -54,8 +54,14 @@ const RUNNING_MAX: usize = 64;
 /// worker.register(subtask);
 ///
 /// // The coordinator says when.
-/// let trigger =
-///     Trigger { checkpoint: CheckpointId(1), epoch: 1, plan: RewritePlan::default(), claimed: vec![], kind: Default::default() };
+/// let trigger = Trigger {
+///     checkpoint: CheckpointId(1),
+///     epoch: 1,
+///     plan: RewritePlan::default(),
+///     claimed: vec![],
+///     base: vec![],
+///     kind: Default::default(),
+/// };
 /// let snapshot = worker.begin(subtask, &trigger)?;
 /// let mut segment = snapshot.segment(Scope::Shared, None);
 /// segment.write_slice(&[7; 50_000]).await?;

@@ -36,6 +36,8 @@ pub(super) struct Running {
     /// What is to be written again; by place, for handles may spell a path as they like.
     pub(super) planned: BTreeMap<FlinkPath, Reason>,
     pub(super) claimed: Vec<FlinkPath>,
+    /// Completed checkpoints that stay until this one has ended.
+    base: Vec<CheckpointId>,
     pub(super) inline: Arc<InlineBudget>,
     /// What is known of the files whose segments were asked about. Never held across an await, nor while another lock is
     /// taken.
@@ -55,7 +57,7 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) fn new(worker: &Inner, trigger: &Trigger, group: Group) -> Result<Self> {
-        let Trigger { checkpoint, epoch, plan, claimed, kind } = trigger;
+        let Trigger { checkpoint, epoch, plan, claimed, base, kind } = trigger;
         let claimed = claimed.iter().map(|path| FlinkPath::parse(path).map_err(|e| e.context("claimed directory")));
         let settings = worker.settings;
         let inline = Arc::new(InlineBudget::new(FileToken((worker.tokens)()), &settings.write));
@@ -99,6 +101,7 @@ impl Running {
             },
             planned: plan.files.iter().filter_map(by_place).collect(),
             claimed: claimed.collect::<Result<_>>()?,
+            base: base.clone(),
             channels,
             exclusive,
             shared,
@@ -113,6 +116,11 @@ impl Running {
 
     pub(super) fn is_savepoint(&self) -> bool {
         self.savepoint.is_some()
+    }
+
+    /// One that isn't of the base but newer has completed since the trigger.
+    pub(super) fn builds_on(&self, completed: CheckpointId) -> bool {
+        self.base.contains(&completed) || self.base.iter().max() < Some(&completed)
     }
 
     pub(super) fn pool(&self, scope: Scope) -> &FilePool {

@@ -53,6 +53,14 @@ impl Snapshot {
         self.running().savepoint
     }
 
+    /// Is what this completed checkpoint has sure to be there until this snapshot's has ended? Of one that completed before
+    /// the trigger the coordinator has said so with it, whatever news got lost between; one that has completed since stays.
+    ///
+    /// Where it isn't, what a task names of it may be gone, and the acknowledgement be refused.
+    pub fn builds_on(&self, completed: CheckpointId) -> bool {
+        self.running().builds_on(completed)
+    }
+
     /// Whose it is.
     pub(super) fn subtask(&self) -> Subtask {
         self.participation.subtask()

@@ -149,7 +149,7 @@ impl FileBackend {
         kind: impl Fn(&str) -> FileKind,
         meta: Bytes,
     ) -> Result<WrittenFiles> {
-        let base = self.book.base().filter(|_| snapshot.savepoint().is_none()).unwrap_or_default();
+        let base = self.book.base(snapshot).filter(|_| snapshot.savepoint().is_none()).unwrap_or_default();
         self.write(snapshot, directory, kind, meta, &base).await
     }
 

@@ -168,7 +168,7 @@ impl KeyGroupBackend {
             return self.write_all(snapshot, encode).await;
         }
         let changes = self.changes().groups.clone();
-        let base = self.book.base().unwrap_or_default();
+        let base = self.book.base(snapshot).unwrap_or_default();
         let (mut groups, mut counts) = (Vec::new(), GroupCounts::default());
         for group in self.groups() {
             let change = changes.get(&group).copied().unwrap_or_default();

@@ -45,7 +45,14 @@ impl Side for Unmerged {
     type Ticket = ();
 
     fn trigger(&self, checkpoint: CheckpointId) -> Result<Trigger> {
-        Ok(Trigger { checkpoint, epoch: 0, plan: Default::default(), claimed: Vec::new(), kind: Default::default() })
+        Ok(Trigger {
+            checkpoint,
+            epoch: 0,
+            plan: Default::default(),
+            claimed: Vec::new(),
+            base: Vec::new(),
+            kind: Default::default(),
+        })
     }
 
     fn begin(&self, _subtask: Subtask, trigger: &Trigger) -> Result<Location> {
