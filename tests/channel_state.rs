@@ -19,8 +19,9 @@ use cases::cases;
 use drystone::ErrorKind;
 use drystone::config::Config;
 use drystone::handle::{ChannelHandle, ChannelInfo, StreamHandle, SubtaskState};
+use drystone::id::{KeyGroupRange, Subtask};
 use drystone::protocol::Acknowledgement;
-use drystone::read::{ChannelRestore, InFlight, ReadLimits, Restore, TaskRead};
+use drystone::read::{ChannelRestore, ChannelSharing, ChannelSharings, InFlight, ReadLimits, Restore, TaskRead};
 use drystone::storage::Storage;
 use drystone::store::FlinkPath;
 use drystone::worker::{ChannelForm, ChannelHandles, Worker, WorkerSettings};
@@ -30,6 +31,8 @@ use proptest::prelude::*;
 
 use live::{Live, OPERATOR};
 use seeded::bytes_of;
+
+const KEY_GROUPS: u32 = 128;
 
 /// Of one subtask: chunks in the order in which they are written, each of an input or an output, cut into buffers.
 type Plan = Vec<(bool, ChannelInfo, Vec<usize>)>;
@@ -52,7 +55,8 @@ fn worker(live: &Live, inline_bytes_max: u64) -> Worker {
 /// What is expected back of a subtask's inputs and outputs.
 type Expected = [BTreeMap<ChannelInfo, Vec<Bytes>>; 2];
 
-async fn round_trip(plans: &[Plan], form: ChannelForm, inline_bytes_max: u64) {
+/// A checkpoint of a subtask for each plan, and what each of them had in flight.
+async fn written(plans: &[Plan], form: ChannelForm, inline_bytes_max: u64) -> (Restore, Vec<Expected>) {
     let parallelism = plans.len() as u32;
     let live = Live::new(Arc::new(InMemory::new()), parallelism, live::settings()).await;
     let worker = worker(&live, inline_bytes_max);
@@ -94,7 +98,12 @@ async fn round_trip(plans: &[Plan], form: ChannelForm, inline_bytes_max: u64) {
     let path = live.coordinator.complete(checkpoint).await.unwrap().path;
     live.check(checkpoint).await;
 
-    let restore = Restore::open(&live.stores, &path, ReadLimits::default()).await.unwrap();
+    (Restore::open(&live.stores, &path, ReadLimits::default()).await.unwrap(), expected)
+}
+
+async fn round_trip(plans: &[Plan], form: ChannelForm, inline_bytes_max: u64) {
+    let parallelism = plans.len() as u32;
+    let (restore, expected) = written(plans, form, inline_bytes_max).await;
     let tasks: Vec<_> = (0..parallelism).map(|index| restore.task(OPERATOR, index, parallelism).unwrap()).collect();
     for (task, expected) in tasks.iter().zip(&expected) {
         let restored = task.read_all().await.unwrap();
@@ -118,8 +127,104 @@ async fn round_trip(plans: &[Plan], form: ChannelForm, inline_bytes_max: u64) {
     }
 }
 
+/// What a task gets at another parallelism: writer, is it an output, channel, bytes.
+type Given = Vec<(u32, bool, ChannelInfo, Bytes)>;
+
+async fn shared_out(restore: &Restore, parallelism: u32, sharings: &ChannelSharings) -> Vec<Given> {
+    let mut all = Vec::new();
+    for index in 0..parallelism {
+        let task = restore.task_with_channels(OPERATOR, index, parallelism, sharings).unwrap();
+        let restored = task.read_all().await.unwrap();
+        let mut given = Given::new();
+        for (is_output, channels) in [(false, &task.input_channels), (true, &task.output_channels)] {
+            for channel in channels {
+                let in_flight = channel.in_flight(&restored.bytes(channel.stream.unwrap())).unwrap();
+                given.extend(in_flight.into_iter().map(|InFlight { channel: info, chunks }| {
+                    (channel.writer, is_output, info, Bytes::from(chunks.concat()))
+                }));
+            }
+        }
+        given.sort();
+        all.push(given);
+    }
+    all
+}
+
+/// Gates and partitions have the numbers 0 to 2.
+async fn rescaled(plans: &[Plan], form: ChannelForm, now: u32, rules: [ChannelSharing; 3]) {
+    let before = plans.len() as u32;
+    let (restore, expected) = written(plans, form, 0).await;
+    let mut sharings = ChannelSharings::default();
+    for (outer, rule) in (0..).zip(rules) {
+        sharings = sharings.input(outer, rule).output(outer, rule);
+    }
+    let given = shared_out(&restore, now, &sharings).await;
+    let is_asked = |rule: ChannelSharing, task: u32, writer: u32| match rule {
+        _ if now == before => task == writer,
+        ChannelSharing::RoundRobin => writer % now == task,
+        ChannelSharing::First => task == 0,
+        ChannelSharing::Full => true,
+        ChannelSharing::KeyGroups => {
+            let groups = |index, parallelism| KeyGroupRange::of_subtask(index, parallelism, KEY_GROUPS).unwrap();
+            (0..KEY_GROUPS).any(|group| groups(task, now).contains(group) && groups(writer, before).contains(group))
+        }
+    };
+    for (task, given) in (0..).zip(&given) {
+        let mut wanted = Given::new();
+        for (writer, mine) in (0..).zip(&expected) {
+            for (is_output, channels) in [(false, &mine[0]), (true, &mine[1])] {
+                let channels = channels.iter().filter(|(info, _)| is_asked(rules[info.outer as usize], task, writer));
+                wanted.extend(channels.map(|(info, chunks)| (writer, is_output, *info, Bytes::from(chunks.concat()))));
+            }
+        }
+        wanted.sort();
+        assert!(*given == wanted, "task {task} of {now}, before {before}, {rules:?}");
+    }
+    if now != before && expected.iter().flatten().any(|channels| !channels.is_empty()) {
+        let error = restore.task(OPERATOR, 0, now).map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let wanted = format!("has data in flight, which can be restored at parallelism={before} only, not at {now}");
+        assert!(error.to_string().contains(&wanted), "{error}");
+    }
+}
+
+fn sharing() -> impl Strategy<Value = ChannelSharing> {
+    use ChannelSharing::{First, Full, KeyGroups, RoundRobin};
+    prop_oneof![Just(RoundRobin), Just(First), Just(KeyGroups), Just(Full)]
+}
+
+/// The examples of Flink's own documentation of its mappers.
+#[test]
+fn subtasks_are_shared_out_as_flink_does() {
+    let of = |sharing: ChannelSharing, before: u32, now: u32| -> Vec<Vec<u32>> {
+        let task = |index| Subtask { operator: OPERATOR, index, parallelism: now };
+        (0..now)
+            .map(|index| (0..before).filter(|&old| sharing.takes(task(index), old, before, 128)).collect())
+            .collect()
+    };
+    assert_eq!(of(ChannelSharing::KeyGroups, 3, 2), [vec![0, 1], vec![1, 2]]);
+    assert_eq!(of(ChannelSharing::RoundRobin, 10, 4), [vec![0, 4, 8], vec![1, 5, 9], vec![2, 6], vec![3, 7]]);
+    let mut spread: Vec<Vec<u32>> = (0..6).map(|index| vec![index]).collect();
+    spread.resize(10, Vec::new());
+    assert_eq!(of(ChannelSharing::RoundRobin, 6, 10), spread);
+    assert_eq!(of(ChannelSharing::First, 3, 2), [vec![0, 1, 2], vec![]]);
+    assert_eq!(of(ChannelSharing::Full, 3, 2), [vec![0, 1, 2], vec![0, 1, 2]]);
+}
+
 proptest! {
     #![proptest_config(cases(64))]
+    #[test]
+    fn at_another_parallelism_it_goes_where_the_sharing_says(
+        plans in prop::collection::vec(plan(), 1..4),
+        merged in any::<bool>(),
+        now in 1..6_u32,
+        rules in [sharing(), sharing(), sharing()],
+    ) {
+        let form = if merged { ChannelForm::Merged } else { ChannelForm::Single };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(rescaled(&plans, form, now, rules));
+    }
+
     #[test]
     fn what_was_in_flight_comes_back(
         plans in prop::collection::vec(plan(), 1..4),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Waiter;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{KeyGroupRange, OperatorId};
-use crate::read::{self, Checkpoint, RestoreCounts, Restored, RestoredPiece};
+use crate::read::{self, ChannelSharings, Checkpoint, RestoreCounts, Restored, RestoredPiece};
 
 /// As [`read::Restore`], whose calls that don't wait it has by dereferencing.
 #[derive(Clone)]
@@ -27,6 +27,21 @@ impl Restore {
     /// The same.
     pub fn task(&self, operator: OperatorId, subtask: u32, parallelism: u32) -> Result<TaskRestore> {
         Ok(TaskRestore { inner: self.inner.task(operator, subtask, parallelism)?, waiter: self.waiter.clone() })
+    }
+
+    /// As [`read::Restore::task_with_channels`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn task_with_channels(
+        &self,
+        operator: OperatorId,
+        subtask: u32,
+        parallelism: u32,
+        sharings: &ChannelSharings,
+    ) -> Result<TaskRestore> {
+        let inner = self.inner.task_with_channels(operator, subtask, parallelism, sharings)?;
+        Ok(TaskRestore { inner, waiter: self.waiter.clone() })
     }
 
     /// As [`read::Restore::key_groups`].

@@ -1,11 +1,13 @@
 //! What channels had in flight, out of the bytes of a restored stream.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::task::ChannelRestore;
 use crate::error::Result;
-use crate::format::{chunks, merged_channels};
-use crate::handle::{ChannelHandle, ChannelInfo};
+use crate::format::{MergedChannel, chunks, merged_channels};
+use crate::handle::{ChannelHandle, ChannelInfo, MergedChannelHandle};
 
 /// What one channel had in flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +19,7 @@ pub struct InFlight {
 }
 
 impl ChannelRestore {
-    /// What each of the handle's channels had in flight, without a copy; `stream` is the whole of the handle's stream, as
+    /// What each of the handle's channels had in flight, as far as the task needs it, without a copy; `stream` is the whole of the handle's stream, as
     /// [`Restored::bytes`](super::Restored::bytes) has it.
     ///
     /// # Errors
@@ -30,12 +32,30 @@ impl ChannelRestore {
                 Err(error.in_file(format_args!("data in flight of channel {outer}/{inner}")))
             }
         };
+        let is_needed = |info: ChannelInfo| self.only.as_ref().is_none_or(|only| only.contains(&info.outer));
         match &self.handle {
             ChannelHandle::Single(single) => Ok(vec![of(single.info, &single.offsets)?]),
             ChannelHandle::Merged(merged) => {
-                let channels = merged_channels(merged).map_err(|e| e.in_file("channels of a merged handle"))?;
-                channels.iter().map(|channel| of(channel.info, &channel.offsets)).collect()
+                let channels = all(merged)?;
+                let needed = channels.iter().filter(|channel| is_needed(channel.info));
+                needed.map(|channel| of(channel.info, &channel.offsets)).collect()
             }
         }
     }
+}
+
+/// The gates or partitions of which something was in flight.
+pub(super) fn outers(handle: &ChannelHandle) -> Result<BTreeSet<i32>> {
+    match handle {
+        ChannelHandle::Single(single) if single.offsets.is_empty() => Ok(BTreeSet::new()),
+        ChannelHandle::Single(single) => Ok(BTreeSet::from([single.info.outer])),
+        ChannelHandle::Merged(merged) => {
+            let channels = all(merged)?.into_iter();
+            Ok(channels.filter(|channel| !channel.offsets.is_empty()).map(|channel| channel.info.outer).collect())
+        }
+    }
+}
+
+fn all(handle: &MergedChannelHandle) -> Result<Vec<MergedChannel>> {
+    merged_channels(handle).map_err(|e| e.in_file("channels of a merged handle"))
 }

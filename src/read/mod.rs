@@ -3,7 +3,7 @@
 //! `checkpoint` loads the metadata, `state` says which byte ranges of which files its streams are, `plan` turns ranges
 //! into few reads, `fetch` carries them out within a memory bound, `stream` reads a single handle.
 //! `restore` is for the tasks of a new run: `select` picks the handles that one of them needs (`task`), `part` the bytes
-//! of each, `task_read` reads them all with one plan, which `opening` has the ranges of after `lengths` has looked at files
+//! of each, `sharing` says whose data in flight a task gets, `task_read` reads them all with one plan, which `opening` has the ranges of after `lengths` has looked at files
 //! that need it, `local` says what copies on local disks can be trusted with, and `restored` is the outcome for those who want it whole.
 //! Nothing here writes, and nothing here decides what lives.
 
@@ -24,6 +24,7 @@ mod redistribute;
 mod restore;
 mod restored;
 mod select;
+mod sharing;
 mod state;
 mod stream;
 mod task;
@@ -42,6 +43,7 @@ pub use plan::{Fetch, Piece, ReadLimits, Wanted, plan};
 pub use redistribute::TaskPartitions;
 pub use restore::Restore;
 pub use restored::{Restored, RestoredPart};
+pub use sharing::{ChannelSharing, ChannelSharings};
 pub(crate) use state::merged;
 pub use state::{Content, State, StateFile, StateStream};
 pub(crate) use stream::check_crc;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::select::Selection;
 use super::task::TaskRestore;
-use super::{Checkpoint, ReadLimits, ReadMemory};
+use super::{ChannelSharings, Checkpoint, ReadLimits, ReadMemory};
 use crate::backup::LocalDirectories;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{Operator, OperatorSubtasks, SubtaskState};
@@ -25,8 +25,9 @@ use crate::store::{FlinkPath, Stores};
 /// * *Operator state* at the same parallelism stays with its subtask, but for what Flink shares out even then. At
 ///   another parallelism each task gets the handles of all subtasks, of which
 ///   [`TaskRestore::managed_partitions`] says what is its.
-/// * *Channel state* can be restored at the same parallelism only. It also needs the operators on both ends of a channel
-///   at the parallelism that they had, which only the caller can know.
+/// * *Channel state* stays with its subtask at the same parallelism. At another one the caller has to say how it is shared
+///   out ([`task_with_channels`](Self::task_with_channels)), and where an operator at a channel's other end has another
+///   parallelism, which task now stands for which channel ([`ChannelSharing::takes`](super::ChannelSharing::takes)): only the job knows.
 #[derive(Clone, Debug)]
 pub struct Restore {
     stores: Stores,
@@ -104,6 +105,22 @@ impl Restore {
     /// `Invalid`: there can be no such subtask. `Unsupported`: the parallelism is another, and there is channel state.
     /// `Damaged`: the metadata can't be right. Others: a file's store can't be opened.
     pub fn task(&self, operator: OperatorId, subtask: u32, parallelism: u32) -> Result<TaskRestore> {
+        self.task_with_channels(operator, subtask, parallelism, &ChannelSharings::default())
+    }
+
+    /// As [`task`](Self::task), of an operator whose channel state is shared out as told where the parallelism is another
+    /// ([`ChannelRestore::writer`](super::ChannelRestore::writer) says whose it was). A task that gets data of an
+    /// [ambiguous](super::ChannelSharing::is_ambiguous) sharing has to drop the records that aren't its own.
+    ///
+    /// # Errors
+    /// As for [`task`](Self::task); `Unsupported` only where there is channel state that nothing is said of.
+    pub fn task_with_channels(
+        &self,
+        operator: OperatorId,
+        subtask: u32,
+        parallelism: u32,
+        sharings: &ChannelSharings,
+    ) -> Result<TaskRestore> {
         let found = self.operator(operator)?;
         let range = KeyGroupRange::of_subtask(subtask, parallelism, found.max_parallelism).ok_or_else(|| {
             let message = format!(
@@ -119,7 +136,7 @@ impl Restore {
         selection.keyed()?;
         selection.operator_state(subtask)?;
         if self.has_channels {
-            selection.channels(subtask)?;
+            selection.channels(subtask, sharings)?;
         }
         let task = selection.task(Some(subtask), self.checkpoint.clone(), self.limits, self.memory.clone());
         Ok(TaskRestore { local: self.local.clone(), ..task })

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::channel;
 use super::part::{KeyGroupOffsets, Take, ends};
+use super::sharing::ChannelSharings;
 use super::state::{Content, Resolver};
 use super::task::{
     ChannelRestore, Finished, KeyedRestore, KeyedState, OperatorRestore, Partition, Source, StateRestore, StreamNumber,
@@ -262,35 +264,44 @@ impl<'a> Selection<'a> {
         Ok(OperatorRestore { writer: at.writer, states, stream })
     }
 
-    /// Picks the in-flight data.
+    /// Picks the in-flight data: the subtask's own, or at another parallelism what the sharings give it.
     ///
     /// # Errors
-    /// `Unsupported`: there is some, and the parallelism is another.
-    pub(super) fn channels(&mut self, subtask: Subtask) -> Result<()> {
+    /// `Unsupported`: the parallelism is another, and there is some that nothing is said of.
+    pub(super) fn channels(&mut self, subtask: Subtask, sharings: &ChannelSharings) -> Result<()> {
+        let (before, key_groups) = (self.operator.parallelism, self.operator.max_parallelism);
         for (writer, state) in self.writers.clone() {
             let inputs = state.input_channels.iter().map(|channel| (Part::InputChannel, channel));
             let outputs = state.output_channels.iter().map(|channel| (Part::OutputChannel, channel));
             for (part, handle) in inputs.chain(outputs) {
                 let at = At { writer, part };
-                if subtask.parallelism != self.operator.parallelism {
-                    let message = format!(
-                        "there is data in flight, which can be restored at parallelism={} only, not at {}; take a \
-                         checkpoint that is aligned, or a savepoint",
-                        self.operator.parallelism, subtask.parallelism
-                    );
-                    return Err(self.error_at(at, Error::new(ErrorKind::Unsupported, message)));
+                if subtask.parallelism == before {
+                    if writer == subtask.index {
+                        self.channel(at, handle, None)?;
+                    }
+                    continue;
                 }
-                if writer == subtask.index {
-                    self.channel(at, handle)?;
+                let sharings = if part == Part::InputChannel { &sharings.inputs } else { &sharings.outputs };
+                let mut only = Vec::new();
+                for outer in channel::outers(handle).map_err(|error| self.error_at(at, error))? {
+                    let Some(sharing) = sharings.get(&outer) else {
+                        return Err(self.error_at(at, not_shared(part, outer, before, subtask.parallelism)));
+                    };
+                    if sharing.takes(subtask, writer, before, key_groups) {
+                        only.push(outer);
+                    }
+                }
+                if !only.is_empty() {
+                    self.channel(at, handle, Some(only))?;
                 }
             }
         }
         Ok(())
     }
 
-    fn channel(&mut self, at: At, handle: &ChannelHandle) -> Result<()> {
+    fn channel(&mut self, at: At, handle: &ChannelHandle, only: Option<Vec<i32>>) -> Result<()> {
         let stream = self.stream(at, None, Some(handle.delegate()), Take::All)?;
-        let restore = ChannelRestore { handle: handle.clone(), stream };
+        let restore = ChannelRestore { writer: at.writer, handle: handle.clone(), only, stream };
         match at.part {
             Part::InputChannel => self.input_channels.push(restore),
             _ => self.output_channels.push(restore),
@@ -352,4 +363,13 @@ fn entries(operator: &Operator) -> &[SubtaskEntry] {
         OperatorSubtasks::FullyFinished => &[],
         OperatorSubtasks::Reported(entries) => entries,
     }
+}
+
+fn not_shared(part: Part, outer: i32, before: u32, now: u32) -> Error {
+    let what = if part == Part::InputChannel { "gate" } else { "partition" };
+    let message = format!(
+        "{what} {outer} has data in flight, which can be restored at parallelism={before} only, not at {now}, where nothing \
+         says how it is shared out; say so, or take a checkpoint that is aligned, or a savepoint"
+    );
+    Error::new(ErrorKind::Unsupported, message)
 }

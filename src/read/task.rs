@@ -176,8 +176,12 @@ pub struct Partition {
 /// The in-flight data of one channel, or of several in one handle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelRestore {
+    /// The subtask that wrote it; the channel's numbers are those that it had there.
+    pub writer: u32,
     /// The handle, with the offsets of the buffers.
     pub handle: ChannelHandle,
+    /// The gates or partitions of which the task needs it; `None`: of all in the handle.
+    pub only: Option<Vec<i32>>,
     /// The bytes, which several channels may share.
     pub stream: Option<StreamNumber>,
 }

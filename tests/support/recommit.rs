@@ -133,7 +133,8 @@ async fn write_again(
                 (snapshot.channels(), inputs.into_iter(), outputs.into_iter());
             for (handle, part) in streams {
                 let bytes = contents.next().unwrap();
-                let in_flight = |handle| ChannelRestore { handle, stream: None }.in_flight(&bytes).unwrap();
+                let in_flight =
+                    |handle| ChannelRestore { writer: 0, handle, only: None, stream: None }.in_flight(&bytes).unwrap();
                 match part {
                     Part::InputChannel => {
                         for InFlight { channel, chunks } in in_flight(inputs.next().unwrap()) {
