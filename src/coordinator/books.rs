@@ -22,6 +22,9 @@ pub(super) struct Books {
     pub(super) savepoints: BTreeMap<CheckpointId, Savepoint>,
     /// One text for each file that is named, however handles spell its path.
     spelled: BTreeMap<FlinkPath, Arc<str>>,
+    /// CRC-32C of named files that are one piece, where the handles can't have it: as the trailers of checkpoints say that
+    /// were found or claimed.
+    pub(super) sums: BTreeMap<Arc<str>, u32>,
     /// Checkpoints that lie elsewhere: claimed ones.
     pub(super) elsewhere: BTreeMap<CheckpointId, Location>,
     /// Directories outside the job's whose files it may name: it claimed them.
@@ -98,6 +101,7 @@ impl Books {
             drafts: BTreeMap::new(),
             savepoints: BTreeMap::new(),
             spelled: BTreeMap::new(),
+            sums: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
             claimed: BTreeSet::new(),
             owns_claimed: false,
@@ -203,6 +207,7 @@ impl Books {
 
     fn forget_files(&mut self, files: &[Arc<str>]) {
         for file in files {
+            self.sums.remove(file);
             if let Ok(path) = FlinkPath::parse(file) {
                 self.spelled.remove(&path);
             }

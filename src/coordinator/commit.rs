@@ -7,13 +7,13 @@ use bytes::Bytes;
 use futures::future::try_join;
 use tracing::Instrument;
 
-use super::books::Draft;
+use super::books::{Books, Draft};
 use super::{By, Coordinator, assemble};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{NamedFile, Trailer, barred, barred_by, encode};
 use crate::handle::JavaString;
 use crate::id::CheckpointId;
-use crate::ledger::{Effect, Ledger};
+use crate::ledger::Effect;
 use crate::metrics;
 use crate::read::METADATA_BYTES_MAX;
 use crate::store::{FlinkPath, Location, names};
@@ -177,7 +177,7 @@ impl Coordinator {
                     books.ledger.set_file_bytes(path, bytes);
                 }
                 let properties = assemble::properties(settings.ledger.retention);
-                (shared.directory.checkpoint(checkpoint)?, named_files(&books.ledger, checkpoint)?, properties)
+                (shared.directory.checkpoint(checkpoint)?, books.named_files(checkpoint)?, properties)
             }
         };
         let (operators, version) = (&shared.operators, settings.metadata_version);
@@ -370,10 +370,15 @@ pub(super) async fn bar(metadata: &Location, checkpoint: CheckpointId, epoch: u6
     }
 }
 
-/// The files that a checkpoint names, with their lengths, for its trailer.
-fn named_files(ledger: &Ledger, checkpoint: CheckpointId) -> Result<Vec<NamedFile>> {
-    let files = ledger.files_of(checkpoint).into_iter();
-    files.map(|(path, size): (Arc<str>, u64)| Ok(NamedFile { path: text(&path)?, size, crc32c: None })).collect()
+impl Books {
+    /// The files that a checkpoint names, for its trailer, with their lengths and the checksums that handles can't have.
+    fn named_files(&self, checkpoint: CheckpointId) -> Result<Vec<NamedFile>> {
+        let files = self.ledger.files_of(checkpoint).into_iter();
+        let named = |(path, size): (Arc<str>, u64)| {
+            Ok(NamedFile { path: text(&path)?, size, crc32c: self.sums.get(&path).copied() })
+        };
+        files.map(named).collect()
+    }
 }
 
 fn writer() -> Result<JavaString> {

@@ -206,7 +206,13 @@ impl Books {
             let bytes = *lengths.get(&file.name)?;
             Some((text.clone(), bytes))
         });
-        self.ledger.restored(checkpoint, owned, &named, lengths.collect::<Vec<_>>())
+        self.ledger.restored(checkpoint, owned, &named, lengths.collect::<Vec<_>>())?;
+        let listed = state.streams.iter().filter_map(|stream| match &stream.content {
+            Content::File(wanted) => Some((files[wanted.file].0.clone(), stream.listed_crc32c?)),
+            Content::Inline(_) | Content::Placeholder => None,
+        });
+        self.sums.extend(listed);
+        Ok(())
     }
 
     /// Does some checkpoint name this file?
