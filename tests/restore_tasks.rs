@@ -12,11 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use drystone::ErrorKind;
-use drystone::handle::{ChannelInfo, DistributionMode, Operator, OperatorSubtasks, Part, StreamHandle};
+use drystone::handle::{DistributionMode, Operator, OperatorSubtasks, Part, StreamHandle};
 use drystone::id::OperatorId;
 use drystone::read::{
-    ChannelSharing, ChannelSharings, Content, Finished, KeyedRestore, KeyedState, ReadLimits, Restore, Restored, State,
-    TaskRead, TaskRestore, open_handle,
+    Content, Finished, KeyedRestore, KeyedState, ReadLimits, Restore, Restored, State, TaskRead, TaskRestore,
+    open_handle,
 };
 use drystone::store::{FlinkPath, Stores};
 use futures::TryStreamExt;
@@ -50,12 +50,6 @@ fn has_channels(operator: &Operator) -> bool {
     states.any(|state| !state.input_channels.is_empty() || !state.output_channels.is_empty())
 }
 
-/// All channels' data in flight goes to one task each.
-fn in_turn() -> ChannelSharings {
-    let rule = ChannelSharing::RoundRobin;
-    (0..4).fold(ChannelSharings::default(), |sharings, outer| sharings.input(outer, rule).output(outer, rule))
-}
-
 /// What a task has read, by where it comes from.
 fn whose(task: &TaskRestore, restored: &Restored) -> BTreeMap<Whose, Bytes> {
     let mut found = BTreeMap::new();
@@ -70,31 +64,11 @@ fn whose(task: &TaskRestore, restored: &Restored) -> BTreeMap<Whose, Bytes> {
     found
 }
 
-/// What channels had in flight, by writer; input or output; and channel.
-type InFlightOf = BTreeMap<(u32, bool, ChannelInfo), Vec<Bytes>>;
-
-async fn in_flight_of_all(restore: &Restore, operator: OperatorId, parallelism: u32) -> InFlightOf {
-    let mut all = InFlightOf::new();
-    for index in 0..parallelism {
-        let task = restore.task_with_channels(operator, index, parallelism, &in_turn()).unwrap();
-        let restored = task.read_all().await.unwrap();
-        for (is_output, channels) in [(false, &task.input_channels), (true, &task.output_channels)] {
-            for channel in channels {
-                for found in channel.in_flight(&restored.bytes(channel.stream.unwrap())).unwrap() {
-                    let known = all.insert((channel.writer, is_output, found.channel), found.chunks);
-                    assert_eq!(known, None, "{:?} of subtask {} twice", found.channel, channel.writer);
-                }
-            }
-        }
-    }
-    all
-}
-
 /// What the tasks of an operator read, by whose it is; and the key groups of each kind, which must come once.
 async fn read_by_all(restore: &Restore, operator: OperatorId, parallelism: u32) -> BTreeMap<Whose, Bytes> {
     let (mut all, mut once) = (BTreeMap::new(), BTreeSet::new());
     for index in 0..parallelism {
-        let task = restore.task_with_channels(operator, index, parallelism, &in_turn()).unwrap();
+        let task = restore.task(operator, index, parallelism).unwrap();
         for (whose, bytes) in whose(&task, &task.read_all().await.unwrap()) {
             assert!(!bytes.is_empty());
             if let (_, part, _, Some(group)) = &whose {
@@ -115,8 +89,6 @@ async fn survives_rescaling(stores: &Stores, path: &FlinkPath) -> usize {
     let mut streams_seen = 0;
     for operator in restore.operators() {
         let before = read_by_all(&restore, operator.id, operator.parallelism).await;
-        let in_flight = in_flight_of_all(&restore, operator.id, operator.parallelism).await;
-        assert_eq!(in_flight.is_empty(), !has_channels(operator));
         // At the same parallelism, all bytes of all streams come, in order.
         let mut whole: BTreeMap<_, Vec<u8>> = BTreeMap::new();
         let mut by_offset: BTreeMap<_, Vec<(u64, Bytes)>> = BTreeMap::new();
@@ -146,19 +118,10 @@ async fn survives_rescaling(stores: &Stores, path: &FlinkPath) -> usize {
             let error = restore.task(operator.id, 0, operator.parallelism + 1).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported);
             assert!(error.to_string().contains(&format!("operator {} subtask", operator.id)), "{error}");
+            continue;
         }
         for parallelism in parallelisms(operator) {
-            // Several channels may share a stream, and several subtasks.
-            let but_channels = |mut read: BTreeMap<Whose, Bytes>| {
-                read.retain(|(_, part, ..), _| !matches!(part, Part::InputChannel | Part::OutputChannel));
-                read
-            };
-            let now = read_by_all(&restore, operator.id, parallelism).await;
-            assert!(but_channels(before.clone()) == but_channels(now), "{path} at {parallelism}");
-            assert!(
-                in_flight == in_flight_of_all(&restore, operator.id, parallelism).await,
-                "{path} in flight at {parallelism}"
-            );
+            assert!(before == read_by_all(&restore, operator.id, parallelism).await, "{path} at {parallelism}");
         }
     }
     streams_seen

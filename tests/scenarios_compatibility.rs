@@ -235,33 +235,3 @@ async fn a_claimed_checkpoints_empty_directories_go() {
         }
     }
 }
-
-/// Flink's handles of whole files have no checksums. Those that a copy has made stay with the files as long as a job that has
-/// claimed the copy names them.
-#[tokio::test]
-async fn the_checksums_of_a_copy_stay_with_its_files() {
-    let old = Old::of(PLAIN).await;
-    let stores = &old.memory.stores;
-    let from = path(&format!("memory:/flink/{PLAIN}"));
-    let options = runs::options(1, runs::all_packed());
-    let copied = runs::copy(stores, &from, "memory:/copied", &options).await.unwrap().destination;
-    let mut heir = Heir::new(stores, "memory:/new", &copied, ClaimMode::Claim, &[(AMPLIFICATION, "0")]).await;
-    for _ in 0..2 {
-        let (_, answers) = heir.round(false).await;
-        let whole = answers.kept.iter().filter_map(|handle| match handle {
-            StreamHandle::File(file) => Some(file.path.to_text().replace("memory:/", "")),
-            _ => None,
-        });
-        let keys: BTreeSet<String> = whole.collect();
-        assert!(!keys.is_empty());
-        for key in &keys {
-            let bytes = old.memory.contents("copied").await.remove(key).unwrap();
-            let mut flipped = bytes.to_vec();
-            *flipped.last_mut().unwrap() ^= 4;
-            old.memory.put(key, flipped.into()).await;
-            let found = runs::check(stores, &heir.latest).await.unwrap().findings;
-            assert!(found.iter().any(|finding| finding.file.to_string().contains(key)), "{key}: {found:?}");
-            old.memory.put(key, bytes).await;
-        }
-    }
-}
