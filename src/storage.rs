@@ -355,12 +355,17 @@ fn settings(config: &Config) -> Result<Settings> {
     Ok(settings)
 }
 
+/// As many as Flink has: it couldn't restore a job with more.
+const KEY_GROUPS_MAX: u32 = 1 << 15;
+
 fn check(operators: &[OperatorSpec]) -> Result<()> {
     for (number, spec) in operators.iter().enumerate() {
         let OperatorSpec { id, parallelism, max_parallelism, .. } = spec;
-        if parallelism > max_parallelism {
-            let message =
-                format!("operator {id} has parallelism={parallelism} above max parallelism={max_parallelism}");
+        if *parallelism == 0 || parallelism > max_parallelism || *max_parallelism > KEY_GROUPS_MAX {
+            let message = format!(
+                "operator {id} has parallelism={parallelism} and max parallelism={max_parallelism}: allowed are 1 up to the \
+                 latter, and that up to {KEY_GROUPS_MAX}"
+            );
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         if operators[..number].iter().any(|before| before.id == *id) {

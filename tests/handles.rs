@@ -225,13 +225,13 @@ fn key_groups(delegate: StreamHandle) -> StreamHandle {
 #[tokio::test]
 async fn key_groups_within_key_groups_keep_their_offsets() {
     let disk = Disk::new();
-    let keyed = |delegate| {
-        let (form, range) = (KeyGroupsForm::WithId(text("id")), KeyGroupRange { start: 0, count: 1 });
+    let keyed = |start, delegate| {
+        let (form, range) = (KeyGroupsForm::WithId(text("id")), KeyGroupRange { start, count: 1 });
         let keyed = KeyGroupsHandle { form, range, offsets: vec![3], delegate, checksums: Vec::new() };
         SubtaskState { managed_keyed: Some(KeyedHandle::KeyGroups(keyed)), ..SubtaskState::default() }
     };
     let nested = key_groups(key_groups(disk.file("f", &chunk(1000, 1))));
-    disk.commit(&of_subtasks(vec![keyed(nested), keyed(key_groups(inline("x", b"0123456789abc")))]));
+    disk.commit(&of_subtasks(vec![keyed(0, nested), keyed(1, key_groups(inline("x", b"0123456789abc")))]));
     for result in repack_and_copy(&disk).await {
         let (loaded, _) = load(&Stores::new(), &result).await;
         let OperatorSubtasks::Reported(entries) = &loaded.decoded.metadata.operators[0].subtasks else { panic!() };

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-#[allow(dead_code, reason = "only a part is wanted here")]
 #[path = "support/runs.rs"]
 mod runs;
 

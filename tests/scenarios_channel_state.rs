@@ -13,6 +13,7 @@ mod scenario;
 
 use bytes::Bytes;
 use drystone::config::ClaimMode;
+use drystone::format::{MergedChannel, encode_merged_channels};
 use drystone::handle::{
     ChannelHandle, ChannelInfo, MergedChannelHandle, SingleChannelHandle, StreamHandle, SubtaskState,
 };
@@ -142,7 +143,12 @@ async fn channels_share_a_segment_in_either_form() {
         let input_channels = match merged {
             false => vec![single(0, vec![0, 20], &input), single(1, vec![10, 30, 40], &input)],
             true => {
-                let channels = Bytes::from_static(b"\0\0\0\x01\0\0\0\0\0\0\0\x02");
+                let of = |inner, state_size, offsets| MergedChannel {
+                    info: ChannelInfo { outer: 0, inner },
+                    state_size,
+                    offsets,
+                };
+                let channels = encode_merged_channels(&[of(0, 20, vec![0, 20]), of(1, 30, vec![10, 30, 40])]).unwrap();
                 let merged = MergedChannelHandle { subtask: 0, state_size: 50, delegate: input.clone(), channels };
                 vec![ChannelHandle::Merged(merged)]
             }

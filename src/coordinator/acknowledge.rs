@@ -9,7 +9,7 @@ use crate::handle::{InlineHandle, MasterState, SubtaskState};
 use crate::id::{CheckpointId, OperatorId, Subtask};
 use crate::ledger::{Acknowledged, Named};
 use crate::protocol::Acknowledgement;
-use crate::read::checksums_fit;
+use crate::read::{Misfit, check_shape, checksums_fit};
 
 impl Coordinator {
     /// A subtask has done its part.
@@ -20,7 +20,8 @@ impl Coordinator {
     /// # Errors
     /// `NotFound`: there was no such checkpoint. `Invalid`: there is no such subtask, or a handle names what it can't:
     /// a path outside the job's directory that was never claimed, or a segment that is neither new nor named by a
-    /// retained checkpoint; or the checksums of key groups aren't theirs, as that of their stream shows; or there is more
+    /// retained checkpoint; or key groups that the operator doesn't have, or another subtask has; or a place beyond the end of
+    /// its stream; or the checksums of key groups aren't theirs, as that of their stream shows; or there is more
     /// state inline than [allowed](super::MemoryLimits). Decline or retry; nothing has changed. `Fenced`: it is of a later epoch than this
     /// coordinator, which has a successor; one of an earlier epoch is late.
     pub fn acknowledge(&self, acknowledgement: Acknowledgement) -> Result<Acknowledged> {
@@ -36,6 +37,7 @@ impl Coordinator {
                 return Err(Error::new(ErrorKind::Fenced, message));
             }
         }
+        self.check_shape(checkpoint, subtask, state.as_deref())?;
         check_checksums(subtask, state.as_deref())?;
         let mut guard = self.books();
         let books = &mut *guard;
@@ -44,6 +46,9 @@ impl Coordinator {
             return Ok(answer);
         }
         let mut state = state;
+        if let (Some(draft), Some(state)) = (books.drafts.get(&checkpoint), &state) {
+            draft.key_groups.check(subtask, state).map_err(|misfit| refuse(checkpoint, misfit))?;
+        }
         let inline_bytes = memory::inline_bytes(subtask, state.as_deref());
         let inline_bytes = self.admit(books, checkpoint, inline_bytes)?;
         let savepoint = books.drafts.get(&checkpoint).and_then(|draft| draft.savepoint.clone());
@@ -116,6 +121,12 @@ impl Coordinator {
         self.enter(checkpoint, state.bytes.len(), |draft| drop(draft.masters.insert(name, state)))
     }
 
+    fn check_shape(&self, checkpoint: CheckpointId, subtask: Subtask, state: Option<&SubtaskState>) -> Result<()> {
+        let spec = self.shared.operators.iter().find(|spec| spec.id == subtask.operator);
+        let Some((spec, state)) = spec.zip(state) else { return Ok(()) };
+        check_shape(subtask, spec.max_parallelism, state).map_err(|misfit| refuse(checkpoint, misfit))
+    }
+
     fn enter(&self, checkpoint: CheckpointId, bytes: usize, enter: impl FnOnce(&mut Draft)) -> Result<()> {
         let mut books = self.books();
         let inline_bytes = self.admit(&books, checkpoint, vec![bytes as u64])?;
@@ -132,6 +143,10 @@ impl Coordinator {
             None => Ok(0),
         }
     }
+}
+
+fn refuse(checkpoint: CheckpointId, Misfit { place, problem }: Misfit) -> Error {
+    Error::new(ErrorKind::Invalid, format!("checkpoint {checkpoint}, {place}: {problem}"))
 }
 
 /// What was marked at other places than the offsets say would go unnoticed until it is of no use to a restore.

@@ -11,6 +11,7 @@ use crate::id::{CheckpointId, OperatorId, Subtask};
 use crate::ledger::{Effect, Ledger, Named};
 use crate::metrics::{FileMerging, JobGauges};
 use crate::protocol::{RewritePlan, SealedSize};
+use crate::read::KeyGroupOwners;
 use crate::store::names::PhysicalFileName;
 use crate::store::{FlinkPath, JobDirectory, Location};
 
@@ -58,6 +59,8 @@ pub(super) struct Draft {
     /// `None`: it is a checkpoint.
     pub(super) savepoint: Option<Savepoint>,
     pub(super) states: BTreeMap<Subtask, Box<SubtaskState>>,
+    /// Whose the key groups in the states are.
+    pub(super) key_groups: KeyGroupOwners,
     /// Bytes of state in the metadata, where those are bounded.
     pub(super) inline_bytes: u64,
     pub(super) finished: BTreeSet<Subtask>,
@@ -394,6 +397,7 @@ impl Draft {
             }
         }
         if let Some(state) = state {
+            self.key_groups.enter(subtask, &state);
             self.states.insert(subtask, state);
         }
     }

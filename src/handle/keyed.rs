@@ -20,6 +20,19 @@ pub enum KeyedHandle {
     ChangelogFiles(ChangelogFilesHandle),
 }
 
+impl KeyedHandle {
+    /// The key groups that it is of.
+    pub fn range(&self) -> KeyGroupRange {
+        match self {
+            KeyedHandle::KeyGroups(handle) => handle.range,
+            KeyedHandle::Incremental(handle) => handle.range,
+            KeyedHandle::Changelog(handle) => handle.range,
+            KeyedHandle::ChangelogMemory(handle) => handle.range,
+            KeyedHandle::ChangelogFiles(handle) => handle.range,
+        }
+    }
+}
+
 /// All key groups in one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyGroupsHandle {

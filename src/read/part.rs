@@ -137,7 +137,7 @@ pub(crate) fn checksums_fit(handle: &KeyGroupsHandle, part: Part) -> bool {
 }
 
 /// Checks an offset within a stream.
-fn within(offset: i64, length: u64, what: impl std::fmt::Display) -> Result<u64> {
+pub(super) fn within(offset: i64, length: u64, what: impl std::fmt::Display) -> Result<u64> {
     match u64::try_from(offset) {
         Ok(offset) if offset <= length => Ok(offset),
         _ => {

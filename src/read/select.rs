@@ -140,14 +140,7 @@ impl<'a> Selection<'a> {
     }
 
     fn keyed_handle(&mut self, at: At, handle: &KeyedHandle, wanted: KeyGroupRange) -> Result<Option<KeyedRestore>> {
-        let range = match handle {
-            KeyedHandle::KeyGroups(handle) => handle.range,
-            KeyedHandle::Incremental(handle) => handle.range,
-            KeyedHandle::Changelog(handle) => handle.range,
-            KeyedHandle::ChangelogMemory(handle) => handle.range,
-            KeyedHandle::ChangelogFiles(handle) => handle.range,
-        };
-        let key_groups = range.intersection(wanted);
+        let key_groups = handle.range().intersection(wanted);
         if key_groups.is_empty() {
             return Ok(None);
         }

@@ -8,9 +8,9 @@ use super::{Counts, FINDINGS_MAX, Finding, Verification};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::checksum::flipped_bit;
 use crate::format::{self, Decoded, SectionOwner};
-use crate::handle::Place;
-use crate::id::OperatorId;
-use crate::read::{Checkpoint, Content, State, StateStream, Wanted, checksums_fit};
+use crate::handle::{OperatorSubtasks, Place};
+use crate::id::{OperatorId, Subtask};
+use crate::read::{Checkpoint, Content, KeyGroupOwners, State, StateStream, Wanted, check_shape, checksums_fit};
 use crate::store::FlinkPath;
 use crate::store::names::PhysicalFileName;
 
@@ -163,6 +163,24 @@ impl Audit {
             let (one, other) = if listed.contains(path) { ("trailer", "handles") } else { ("handles", "trailer") };
             let problem = format!("its {one} name {path}, its {other} don't");
             self.add(Finding::in_file(&metadata, None, problem));
+        }
+    }
+
+    /// Checks what handles say of key groups, and of places within streams.
+    pub(crate) fn shapes(&mut self, checkpoint: &Checkpoint) {
+        let mut owners = KeyGroupOwners::default();
+        for operator in &checkpoint.decoded.metadata.operators {
+            let OperatorSubtasks::Reported(entries) = &operator.subtasks else { continue };
+            for (index, state) in entries.iter().filter_map(|entry| Some((entry.index, entry.state.as_deref()?))) {
+                let subtask = Subtask { operator: operator.id, index, parallelism: operator.parallelism };
+                let fits = check_shape(subtask, operator.max_parallelism, state);
+                match fits.and_then(|()| owners.check(subtask, state)) {
+                    Ok(()) => owners.enter(subtask, state),
+                    Err(misfit) => {
+                        self.add(Finding::in_file(&self.metadata.clone(), None, misfit.problem).of(&misfit.place));
+                    }
+                }
+            }
         }
     }
 
