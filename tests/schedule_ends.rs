@@ -160,6 +160,12 @@ fn tasks_that_finish() {
             "0 start; 10 end 0; 11 end 1; 12 end 1; 13 end 0; 20 fail 1 declined; 1010 ok 2",
             "11 take 1 final; 1000 take 2 periodic; 1010 release 0; 1010 release 1",
         ),
+        (
+            "who was told that it may finish, and says again that it waits, is told again",
+            "interval=100",
+            "0 start; 50 end 0; 60 end 0; 110 ok 1; 120 end 0; 130 gone 0; 140 end 0",
+            "100 take 1 periodic; 110 release 0; 120 release 0",
+        ),
         ("without periodic ones nobody waits", "", "0 start; 20 end 0; 30 end 1", "20 release 0; 30 release 1"),
         (
             "after a restart all run again",

@@ -312,6 +312,18 @@ fn backlog() {
             "400 take 1 periodic",
         ),
         (
+            "nor is one that has finished",
+            "interval=100 behind=0",
+            "0 start; 5 behind 0; 300 gone 0; 450 nothing",
+            "400 take 1 periodic",
+        ),
+        (
+            "whatever is said late",
+            "interval=100 behind=0",
+            "0 start; 5 end 0; 10 behind 0; 110 ok 1; 120 gone 0; 130 behind 0; 250 nothing",
+            "100 take 1 periodic; 110 release 0; 200 take 2 periodic",
+        ),
+        (
             "who isn't of the job isn't asked",
             "interval=100 behind=0",
             "0 start; 5 behind 9; 150 nothing",

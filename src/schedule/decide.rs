@@ -109,33 +109,45 @@ impl Schedule {
     }
 
     pub(super) fn backlog(&mut self, source: OperatorId, is_behind: bool) {
-        if self.runs && self.tasks.is_of_job(source) {
+        // Where all data has come to an end nothing is behind, whatever is said late.
+        let may_be = !is_behind || !self.tasks.has_ended(source);
+        if self.runs && self.tasks.is_of_job(source) && may_be {
             self.periodic.backlog(source, is_behind, self.now);
         }
     }
 
     pub(super) fn end_of_data(&mut self, subtask: Subtask, actions: &mut Vec<Action>) {
-        if !self.settings.tasks_wait() {
-            if self.tasks.release(subtask) {
-                actions.push(Action::Release(subtask));
-            }
-        } else if self.tasks.wait(subtask, self.last_triggered) {
-            if self.tasks.has_ended(subtask.operator) && self.periodic.behind().contains(&subtask.operator) {
-                self.backlog(subtask.operator, false);
-            }
+        let is_news = match self.settings.tasks_wait() {
+            true => self.tasks.wait(subtask, self.last_triggered),
+            false => self.tasks.release(subtask),
+        };
+        if self.tasks.is_released(subtask) {
+            // Who says it again hasn't heard the answer.
+            actions.push(Action::Release(subtask));
+        }
+        if is_news {
+            self.ends_backlog(subtask.operator);
             self.ask_for_last(actions);
         }
     }
 
+    /// Of an operator whose subtasks have all come to the end.
+    fn ends_backlog(&mut self, operator: OperatorId) {
+        if self.tasks.has_ended(operator) && self.periodic.behind().contains(&operator) {
+            self.backlog(operator, false);
+        }
+    }
+
     pub(super) fn finished(&mut self, subtask: Subtask, actions: &mut Vec<Action>) {
-        if self.tasks.finish(subtask) && self.settings.tasks_wait() {
+        if self.tasks.finish(subtask) {
+            self.ends_backlog(subtask.operator);
             self.ask_for_last(actions);
         }
     }
 
     /// When nobody has data any more nobody need wait for the next beat.
     fn ask_for_last(&mut self, actions: &mut Vec<Action>) {
-        if self.runs && self.tasks.all_wait() {
+        if self.runs && self.settings.tasks_wait() && self.tasks.all_wait() {
             self.push(Waiting { kind: Kind::Final, request: None }, actions);
         }
     }

@@ -38,6 +38,10 @@ impl Tasks {
         self.end(subtask, State::Released)
     }
 
+    pub(super) fn is_released(&self, subtask: Subtask) -> bool {
+        self.states.get(&subtask) == Some(&State::Released)
+    }
+
     fn end(&mut self, subtask: Subtask, as_what: State) -> bool {
         match self.states.get_mut(&subtask) {
             Some(state @ State::Running) => {

@@ -163,8 +163,10 @@ impl Watcher {
             Event::Backlog(source, is_behind) => {
                 let before = self.behind.is_empty();
                 let known = self.runs && self.tasks.iter().any(|task| task.operator == *source);
+                // Each operator has but one task.
+                let at_end = |task: &Subtask| task.operator == *source && self.is_at_end(task);
                 match is_behind {
-                    true if known => _ = self.behind.insert(*source),
+                    true if known && !self.tasks.iter().any(at_end) => _ = self.behind.insert(*source),
                     false if known => _ = self.behind.remove(source),
                     _ => {}
                 }
@@ -174,25 +176,31 @@ impl Watcher {
             }
             Event::EndOfData(subtask) => {
                 let waits = self.settings.after_tasks_finish && self.interval().is_some();
-                if waits && self.waits_not(subtask) {
-                    self.waiting.insert(*subtask, self.highest);
-                    // Each operator has but one task.
-                    if self.behind.remove(&subtask.operator) && self.behind.is_empty() {
-                        self.beats_behind.clear();
+                if self.tasks.contains(subtask) && !self.is_at_end(subtask) {
+                    if waits {
+                        self.waiting.insert(*subtask, self.highest);
                     }
+                    self.is_behind_no_longer(subtask);
                 }
             }
             Event::Finished(subtask) => {
                 self.finished.insert(*subtask);
                 self.waiting.remove(subtask);
+                self.is_behind_no_longer(subtask);
             }
         }
     }
 
-    fn waits_not(&self, subtask: &Subtask) -> bool {
+    fn is_at_end(&self, subtask: &Subtask) -> bool {
         let known =
             [self.finished.contains(subtask), self.released.contains(subtask), self.waiting.contains_key(subtask)];
-        self.tasks.contains(subtask) && !known.contains(&true)
+        known.contains(&true)
+    }
+
+    fn is_behind_no_longer(&mut self, subtask: &Subtask) {
+        if self.behind.remove(&subtask.operator) && self.behind.is_empty() {
+            self.beats_behind.clear();
+        }
     }
 
     /// A savepoint that was to stop the job came to nothing.
@@ -249,11 +257,12 @@ impl Watcher {
             }
             Action::Refuse(request, _) => _ = self.asked.remove(request),
             Action::Release(subtask) => {
-                let before = self.waiting.remove(subtask);
+                let (before, again) = (self.waiting.remove(subtask), self.released.contains(subtask));
                 match before {
                     Some(before) => assert!(before < self.completed, "{subtask:?} isn't covered: {:#?}", self.log),
-                    None => assert!(!self.settings.after_tasks_finish || self.interval().is_none()),
+                    None => assert!(again || !self.settings.after_tasks_finish || self.interval().is_none()),
                 }
+                assert!(!self.finished.contains(subtask), "it has finished: {:#?}", self.log);
                 self.released.insert(*subtask);
             }
             Action::FailJob(job) => assert_eq!(self.must_fail_job.take(), Some(job.failure), "{:#?}", self.log),
