@@ -175,6 +175,24 @@ async fn a_commit_in_doubt_is_found_out_about() {
     job.end().await.unwrap();
 }
 
+/// A commit that was in doubt has ended an older checkpoint: it doesn't stay under way until its time is over.
+#[tokio::test(start_paused = true)]
+async fn what_a_commit_in_doubt_has_ended_is_said_to_have() {
+    let store = RuleStore::default();
+    let schedule = ScheduleSettings { failures_tolerated: 9, concurrent_max: 2, ..every_ten() };
+    let job = Paced::new(Arc::new(store.clone()), schedule).await;
+    job.workers.ignore(1);
+    store.rule("put", "chk-2/_metadata", Act::LoseAnswer, 1);
+    store.rule("get", "chk-2/_metadata", Act::Fail, 5);
+    store.rule("put", "chk-2/_metadata", Act::Fail, 4);
+    sleep(seconds(29)).await;
+    let expected =
+        ["10 take 1 periodic", "20 take 2 periodic", "21 aborted 2 commit", "21 found 2", "21 aborted 1 subsumed"];
+    assert_eq!(job.log(), expected);
+    assert_eq!(job.coordinator().completed(), [CheckpointId(2)]);
+    job.end().await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_asked_for_comes_with_its_kind_and_its_number() {
     let unaligned = Some(UnalignedSettings { aligned_timeout: seconds(1), forced: false });

@@ -156,7 +156,7 @@ impl Driver {
             }
             Done::Settled(result) => {
                 self.settling = false;
-                self.settled(result)
+                self.settled(result, now)
             }
         }
     }
@@ -195,7 +195,7 @@ impl Driver {
         self.failed(checkpoint, Failure::Commit, error.one_line(), now)
     }
 
-    fn settled(&mut self, result: Result<()>) -> Result<()> {
+    fn settled(&mut self, result: Result<()>, now: Duration) -> Result<()> {
         match result {
             Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
             Err(error) => tracing::warn!(error = error.one_line(), "not settled"),
@@ -206,6 +206,14 @@ impl Driver {
         self.in_doubt.retain(|id| pending.contains(id));
         if decided.iter().any(|id| completed.contains(id)) {
             self.outbox.extend(self.coordinator.latest().map(Order::Found));
+        }
+        // One that is durable has ended older ones, and doesn't say so.
+        let under_way: Vec<_> = self.schedule.under_way().map(|(id, _)| id).collect();
+        for older in under_way.into_iter().filter(|id| !pending.contains(id)) {
+            if !self.committing.contains(&older) {
+                let reason = format!("checkpoint {older} was ended by a newer one, or by somebody else");
+                self.failed(older, Failure::Subsumed, reason, now)?;
+            }
         }
         Ok(())
     }
