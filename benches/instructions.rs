@@ -179,7 +179,15 @@ fn snapshot() -> drystone::worker::Snapshot {
     worker
         .begin(
             subtask,
-            &Trigger { checkpoint, epoch: 1, plan, claimed: Vec::new(), base: Vec::new(), kind: Default::default() },
+            &Trigger {
+                checkpoint,
+                epoch: 1,
+                plan,
+                claimed: Vec::new(),
+                base: Vec::new(),
+                under_way: None,
+                kind: Default::default(),
+            },
         )
         .unwrap()
 }

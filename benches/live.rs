@@ -69,6 +69,7 @@ impl Writing {
                     plan,
                     claimed: Vec::new(),
                     base: Vec::new(),
+                    under_way: None,
                     kind: Default::default(),
                 },
             )

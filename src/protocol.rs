@@ -25,6 +25,10 @@ pub struct Trigger {
     /// a savepoint, which names nothing of theirs.
     #[serde(default)]
     pub base: Vec<CheckpointId>,
+    /// Those under way, savepoints and this one among them: any other before it has ended, whatever news of that got lost.
+    /// `None`: nothing is said of them.
+    #[serde(default)]
+    pub under_way: Option<Vec<CheckpointId>>,
     /// What is to be taken. What was serialised before there were savepoints says nothing of it, and means a checkpoint.
     #[serde(default)]
     pub kind: SnapshotKind,

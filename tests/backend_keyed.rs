@@ -103,6 +103,14 @@ impl Tasks {
         completed.path
     }
 
+    fn abort(&self, checkpoint: CheckpointId, is_told: bool) {
+        match is_told {
+            true => self.job.abort(checkpoint),
+            false => _ = self.job.coordinator.abort(checkpoint),
+        }
+        self.tasks.iter().filter(|_| is_told).for_each(|task| task.backend.aborted(checkpoint));
+    }
+
     /// Another run from the latest checkpoint; what each task's restore has cost.
     async fn restart(&self, storage: &Storage, parallelism: u32) -> (Self, Vec<RestoreCounts>) {
         self.restart_from(storage, &self.job.coordinator.latest().unwrap().path, parallelism).await
@@ -229,6 +237,8 @@ enum Step {
     Snapshot {
         is_full: bool,
         is_completed: bool,
+        /// Else nobody here hears of the end.
+        is_told: bool,
     },
     /// Completed; then a restart from it, or the job goes on.
     Savepoint {
@@ -244,8 +254,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..KEY_GROUPS, prop_oneof![Just(0_u16), 1..3_000_u16], any::<u8>())
             .prop_map(|(group, length, seed)| Step::Change { group, length, seed }),
-        3 => (prop::bool::weighted(0.2), prop::bool::weighted(0.7))
-            .prop_map(|(is_full, is_completed)| Step::Snapshot { is_full, is_completed }),
+        3 => (prop::bool::weighted(0.2), prop::bool::weighted(0.7), prop::bool::weighted(0.8))
+            .prop_map(|(is_full, is_completed, is_told)| Step::Snapshot { is_full, is_completed, is_told }),
         1 => (any::<bool>(), prop::option::of(1..5_u32))
             .prop_map(|(pack, parallelism)| Step::Savepoint { pack, parallelism }),
         1 => (1..5_u32).prop_map(|parallelism| Step::Restart { parallelism }),
@@ -272,24 +282,27 @@ async fn run(steps: Vec<Step>) {
                     now.insert(group, bytes)
                 };
             }
-            Step::Snapshot { is_full, is_completed } => {
+            Step::Snapshot { is_full, is_completed, is_told } => {
                 let (checkpoint, counts) = tasks.snapshot(is_full).await;
                 if !is_full {
                     let new = now.keys().filter(|group| changed.contains(group)).count() as u64;
                     assert_eq!((counts.new_groups, counts.kept_groups), (new, now.len() as u64 - new));
                 }
                 assert_eq!(counts.kept_bytes + counts.new_bytes, now.values().map(|b| b.len() as u64).sum::<u64>());
-                if is_completed {
-                    tasks.complete(checkpoint).await;
-                    completed = Some(now.clone());
-                    changed = if is_full { all() } else { BTreeSet::new() };
-                    // Of groups without state nothing says that they haven't any.
-                    changed_if_restored = changed.clone();
-                    changed_if_restored.extend((0..KEY_GROUPS).filter(|group| !now.contains_key(group)));
-                } else {
-                    tasks.job.abort(checkpoint);
-                    tasks.tasks.iter().for_each(|task| task.backend.aborted(checkpoint));
+                if !is_completed {
+                    tasks.abort(checkpoint, is_told);
+                    continue;
                 }
+                match is_told {
+                    true => _ = tasks.complete(checkpoint).await,
+                    false => _ = tasks.job.coordinator.complete(checkpoint).await.unwrap(),
+                }
+                completed = Some(now.clone());
+                // What the tasks know of isn't kept any more.
+                changed = if is_full || !is_told { all() } else { BTreeSet::new() };
+                // Of groups without state nothing says that they haven't any.
+                changed_if_restored = if is_full { all() } else { BTreeSet::new() };
+                changed_if_restored.extend((0..KEY_GROUPS).filter(|group| !now.contains_key(group)));
             }
             Step::Savepoint { pack, parallelism } => {
                 let trigger = tasks.job.savepoint("memory://host/savepoints", SavepointFormat::Native, pack);
@@ -310,6 +323,36 @@ async fn run(steps: Vec<Step>) {
             }
         }
     }
+}
+
+/// Nobody hears how checkpoints and savepoints end, for as long as it takes; with each trigger it turns out that they have.
+#[tokio::test]
+async fn a_worker_that_hears_of_no_end_goes_on() {
+    let mut tasks = Tasks::start(&packed(), 2).await;
+    (0..KEY_GROUPS).for_each(|group| tasks.set(group, &bytes(group, 2_000, 1)));
+    for _ in 0..40 {
+        let (aborted, _) = tasks.snapshot(false).await;
+        tasks.abort(aborted, false);
+        for is_whole in [true, false] {
+            let savepoint = tasks.job.savepoint("memory://host/savepoints", SavepointFormat::Native, true);
+            tasks.take(&savepoint, false).await;
+            match is_whole {
+                true => _ = tasks.job.coordinator.complete(savepoint.checkpoint).await.unwrap(),
+                false => tasks.abort(savepoint.checkpoint, false),
+            }
+        }
+    }
+    let (checkpoint, _) = tasks.snapshot(false).await;
+    assert_eq!(tasks.job.worker.usage().checkpoints, 1);
+    // A savepoint says nothing of it.
+    tasks.job.coordinator.complete(checkpoint).await.unwrap();
+    let savepoint = tasks.job.savepoint("memory://host/savepoints", SavepointFormat::Native, true);
+    tasks.take(&savepoint, false).await;
+    assert_eq!(tasks.job.worker.usage().checkpoints, 2);
+    tasks.tasks.iter().for_each(|task| task.backend.confirmed(checkpoint));
+    let (_, counts) = tasks.snapshot(false).await;
+    assert_eq!((counts.kept_groups, counts.new_groups), (u64::from(KEY_GROUPS), 0));
+    assert_eq!(tasks.job.worker.usage().checkpoints, 2);
 }
 
 proptest! {

@@ -21,6 +21,7 @@ async fn place(job: &Job, worker: &Worker, subtask: usize) -> String {
         plan: Default::default(),
         claimed: Vec::new(),
         base: Vec::new(),
+        under_way: None,
         kind: Default::default(),
     };
     let snapshot = worker.begin(job.subtask(subtask), &trigger).unwrap();

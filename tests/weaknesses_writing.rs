@@ -176,6 +176,7 @@ async fn weakness_03_a_local_disk_keeps_no_file_in_the_making() {
         plan: Default::default(),
         claimed: Vec::new(),
         base: Vec::new(),
+        under_way: None,
         kind: Default::default(),
     };
     let mut streams = Vec::new();

@@ -147,7 +147,8 @@ impl Coordinator {
         let claimed = books.claimed.iter().map(|path| path.to_string()).collect();
         tracing::debug!(%checkpoint, planned = plan.files.len(), "checkpoint triggered");
         let base = books.ledger.base_of(checkpoint).to_vec();
-        Ok(Trigger { checkpoint, epoch: self.shared.epoch, plan, claimed, base, kind: SnapshotKind::Checkpoint })
+        let (epoch, under_way) = (self.shared.epoch, Some(books.ledger.pending().collect()));
+        Ok(Trigger { checkpoint, epoch, plan, claimed, base, under_way, kind: SnapshotKind::Checkpoint })
     }
 
     /// A subtask can't do its part of the checkpoint that was triggered with this epoch: it is aborted. Does nothing to

@@ -55,7 +55,8 @@ impl Coordinator {
         tracing::debug!(%checkpoint, directory = %path, "savepoint triggered");
         let kind = SnapshotKind::Savepoint(SavepointTarget { directory: path.to_string(), format, pack });
         let (epoch, plan) = (self.shared.epoch, RewritePlan::default());
-        Ok(Trigger { checkpoint, epoch, plan, claimed: Vec::new(), base: Vec::new(), kind })
+        let under_way = Some(books.ledger.pending().collect());
+        Ok(Trigger { checkpoint, epoch, plan, claimed: Vec::new(), base: Vec::new(), under_way, kind })
     }
 }
 

@@ -23,13 +23,14 @@ use self::running::Running;
 use crate::backup::{Backup, BackupLimits, LocalDirectories};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CheckpointId, Subtask};
-use crate::protocol::Trigger;
+use crate::protocol::{SnapshotKind, Trigger};
 use crate::store::names::WorkerName;
 use crate::store::{JobDirectory, Stores};
 use crate::sync::{Mutex, MutexGuard};
 use crate::write::{Bounds, Tokens, WriteSettings};
 
-/// Checkpoints that may be under way at a worker. A notification that was lost doesn't make it hold ever more.
+/// Checkpoints that may be under way at a worker. Those whose end got lost don't count for longer than until the next
+/// trigger, where that says what is under way.
 const RUNNING_MAX: usize = 64;
 
 /// What one process writes for the checkpoints of one job. Cheap to clone; all clones are one worker.
@@ -60,6 +61,7 @@ const RUNNING_MAX: usize = 64;
 ///     plan: RewritePlan::default(),
 ///     claimed: vec![],
 ///     base: vec![],
+///     under_way: None,
 ///     kind: Default::default(),
 /// };
 /// let snapshot = worker.begin(subtask, &trigger)?;
@@ -222,13 +224,15 @@ impl Worker {
     /// Starts a subtask's snapshot of a checkpoint. One that isn't registered takes part in this checkpoint alone.
     ///
     /// With the first trigger of a newer epoch, what is under way of an older one is given up: its coordinator can't
-    /// commit it any more.
+    /// commit it any more. What is under way here and not at the coordinator, as the trigger says, has ended.
     ///
     /// # Errors
     /// `Conflict`: the checkpoint has ended, or is older than the 64 last that have and are remembered; the trigger is of
     /// an epoch before the newest; 64 checkpoints are under way; the worker was closed. `Invalid`: a claimed directory, or
     /// that of a savepoint, is no path. `Unsupported`: a savepoint, and the worker has no stores.
     pub fn begin(&self, subtask: Subtask, trigger: &Trigger) -> Result<Snapshot> {
+        let missed = self.state().missed(trigger);
+        missed.into_iter().for_each(|(checkpoint, end)| self.end(trigger.epoch, checkpoint, end));
         let (running, superseded) = {
             let mut state = self.state();
             let superseded = state.enter(trigger)?;
@@ -411,6 +415,18 @@ impl State {
             self.ended.record(*checkpoint, End::Aborted, Some(running.epoch), running.is_savepoint());
         }
         superseded.into_values().collect()
+    }
+
+    /// Those under way here whose end nobody has told, in order. What isn't kept was aborted, or a newer one has replaced it.
+    /// A savepoint's trigger doesn't say what is kept.
+    fn missed(&self, trigger: &Trigger) -> Vec<(CheckpointId, End)> {
+        let Some(under_way) = trigger.under_way.as_ref().filter(|_| trigger.epoch == self.epoch) else {
+            return Vec::new();
+        };
+        let says_all = trigger.kind == SnapshotKind::Checkpoint;
+        let older = self.running.range(..trigger.checkpoint).filter(|(_, older)| says_all || older.is_savepoint());
+        let missed = older.filter(|(id, _)| !under_way.contains(id));
+        missed.map(|(&id, _)| (id, if trigger.base.contains(&id) { End::Completed } else { End::Aborted })).collect()
     }
 
     /// Those under way that are older than a checkpoint that has completed.

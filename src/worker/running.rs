@@ -57,7 +57,7 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) fn new(worker: &Inner, trigger: &Trigger, group: Group) -> Result<Self> {
-        let Trigger { checkpoint, epoch, plan, claimed, base, kind } = trigger;
+        let Trigger { checkpoint, epoch, plan, claimed, base, under_way: _, kind } = trigger;
         let claimed = claimed.iter().map(|path| FlinkPath::parse(path).map_err(|e| e.context("claimed directory")));
         let settings = worker.settings;
         let inline = Arc::new(InlineBudget::new(FileToken((worker.tokens)()), &settings.write));

@@ -28,8 +28,15 @@ pub async fn adapt(source: &FlinkPath, to: &Path) -> (FlinkPath, [u32; 2]) {
     let mut metadata = checkpoint.decoded.metadata.clone();
     let id = metadata.checkpoint_id;
     let kind = SnapshotKind::Checkpoint;
-    let trigger =
-        Trigger { checkpoint: id, epoch: 1, plan: RewritePlan::default(), claimed: Vec::new(), base: Vec::new(), kind };
+    let trigger = Trigger {
+        checkpoint: id,
+        epoch: 1,
+        plan: RewritePlan::default(),
+        claimed: Vec::new(),
+        base: Vec::new(),
+        under_way: None,
+        kind,
+    };
     let mut counts = [0, 0];
     for operator in &mut metadata.operators {
         let OperatorSubtasks::Reported(entries) = &mut operator.subtasks else { continue };

@@ -75,7 +75,15 @@ pub fn subtask(index: u32) -> Subtask {
 
 pub fn trigger(checkpoint: u64) -> Trigger {
     let (checkpoint, plan) = (CheckpointId(checkpoint), RewritePlan::default());
-    Trigger { checkpoint, epoch: EPOCH, plan, claimed: Vec::new(), base: Vec::new(), kind: Default::default() }
+    Trigger {
+        checkpoint,
+        epoch: EPOCH,
+        plan,
+        claimed: Vec::new(),
+        base: Vec::new(),
+        under_way: None,
+        kind: Default::default(),
+    }
 }
 
 /// Writes one segment.

@@ -51,6 +51,7 @@ impl Side for Unmerged {
             plan: Default::default(),
             claimed: Vec::new(),
             base: Vec::new(),
+            under_way: None,
             kind: Default::default(),
         })
     }
