@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use drystone::ErrorKind;
 use drystone::config::Retention;
 use drystone::coordinator::{Acknowledged, JobEnd};
-use drystone::handle::{FileHandle, InlineHandle, JavaString, OperatorSubtasks, StreamHandle};
+use drystone::handle::{FileHandle, InlineHandle, JavaString, MasterState, OperatorSubtasks, StreamHandle};
 use drystone::id::{CheckpointId, Scope};
 use drystone::read::Checkpoint;
 use live::{Chunks, Live, OPERATOR, settings, unfenced};
@@ -40,7 +40,10 @@ async fn a_subtask_that_has_acknowledged_keeps_its_state_though_it_finishes() {
     let trigger = live.coordinator.trigger(CheckpointId(1)).unwrap();
     let chunks = live.write(&trigger, 0, Scope::Shared, &[("a", b"state")]).await.unwrap();
     live.acknowledge(CheckpointId(1), 0, chunks).unwrap();
-    assert_eq!(live.coordinator.finished(CheckpointId(1), live.subtask(0)).unwrap(), Acknowledged::Repeated);
+    assert_eq!(
+        live.coordinator.finished(trigger.epoch, CheckpointId(1), live.subtask(0)).unwrap(),
+        Acknowledged::Repeated
+    );
     let completed = live.coordinator.complete(CheckpointId(1)).await.unwrap();
     let loaded = Checkpoint::load(&live.stores, &completed.path).await.unwrap();
     match &loaded.decoded.metadata.operators[0].subtasks {
@@ -64,10 +67,46 @@ async fn a_coordinators_state_that_comes_after_the_commit_began_is_refused() {
         tokio::task::yield_now().await;
     }
     let state = InlineHandle { name: JavaString::new("late").unwrap(), bytes: b"late".to_vec().into() };
-    let error = live.coordinator.acknowledge_operator(checkpoint, OPERATOR, state).unwrap_err();
+    let error =
+        live.coordinator.acknowledge_operator(live.coordinator.epoch(), checkpoint, OPERATOR, state).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     watch.puts.gate.add_permits(10);
     commit.await.unwrap().unwrap();
+}
+
+/// A restart uses the number of a checkpoint again that came to nothing: what is said late of the first one isn't taken for
+/// word of the second, whose state would be dropped.
+#[tokio::test]
+async fn late_word_of_another_epochs_checkpoint_of_the_same_number_says_nothing() {
+    let mut live = Live::new(memory(), 1, settings()).await;
+    let id = CheckpointId(1);
+    let first = live.coordinator.trigger(id).unwrap();
+    live.restart().await.unwrap();
+    let second = live.coordinator.trigger(live.coordinator.next_checkpoint()).unwrap();
+    assert_eq!((second.checkpoint, second.epoch), (id, first.epoch + 1));
+    let inline = || InlineHandle { name: JavaString::new("of the first").unwrap(), bytes: b"old".to_vec().into() };
+    let master = || MasterState { version: 1, name: inline().name, bytes: inline().bytes };
+    assert_eq!(live.coordinator.finished(first.epoch, id, live.subtask(0)).unwrap(), Acknowledged::Late);
+    let late = [
+        live.coordinator.acknowledge_operator(first.epoch, id, OPERATOR, inline()).unwrap_err(),
+        live.coordinator.acknowledge_master(first.epoch, id, master()).unwrap_err(),
+    ];
+    let early = [
+        live.coordinator.finished(second.epoch + 1, id, live.subtask(0)).map(drop).unwrap_err(),
+        live.coordinator.acknowledge_operator(second.epoch + 1, id, OPERATOR, inline()).unwrap_err(),
+        live.coordinator.acknowledge_master(second.epoch + 1, id, master()).unwrap_err(),
+    ];
+    assert!(late.iter().all(|error| error.kind() == ErrorKind::NotFound), "{late:?}");
+    assert!(early.iter().all(|error| error.kind() == ErrorKind::Fenced), "{early:?}");
+    let chunks = live.write(&second, 0, Scope::Shared, &[("a", b"state")]).await.unwrap();
+    assert_eq!(live.acknowledge(id, 0, chunks).unwrap(), Acknowledged::Ready);
+    let completed = live.coordinator.complete(id).await.unwrap();
+    let metadata = &Checkpoint::load(&live.stores, &completed.path).await.unwrap().decoded.metadata.clone();
+    assert!(metadata.master_states.is_empty() && metadata.operators[0].coordinator.is_none());
+    match &metadata.operators[0].subtasks {
+        OperatorSubtasks::Reported(entries) => assert!(entries[0].state.is_some()),
+        OperatorSubtasks::FullyFinished => panic!("the state is gone"),
+    }
 }
 
 /// The first has been acknowledged with a file that never gets sealed; the second names it again.

@@ -128,7 +128,10 @@ async fn who_acknowledges_and_then_finishes_has_acknowledged() {
     let all: Vec<_> = job.specs.iter().flat_map(|spec| spec.subtasks()).collect();
     for &subtask in &all {
         job.acknowledge(checkpoint, subtask, mode);
-        assert_eq!(job.coordinator.finished(checkpoint, subtask).unwrap(), Acknowledged::Repeated);
+        assert_eq!(
+            job.coordinator.finished(job.coordinator.epoch(), checkpoint, subtask).unwrap(),
+            Acknowledged::Repeated
+        );
     }
     let completed = job.coordinator.complete(checkpoint).await.unwrap();
     let restore = job.storage.restore(&completed.path).await.unwrap();

@@ -187,7 +187,7 @@ async fn one_that_knows_that_it_was_taken_over_says_nothing_more() {
     let newer = round(&job).await;
     job.coordinator.settle().await.unwrap();
     let trigger = zombie.trigger(zombie.next_checkpoint()).unwrap();
-    zombie.finished(trigger.checkpoint, spec.subtask(0)).unwrap();
+    zombie.finished(trigger.epoch, trigger.checkpoint, spec.subtask(0)).unwrap();
     assert_eq!(zombie.complete(trigger.checkpoint).await.unwrap_err().kind(), ErrorKind::Fenced);
     assert_eq!(zombie.settle().await.unwrap_err().kind(), ErrorKind::Fenced);
     assert_eq!(written(&job).await.unwrap().checkpoint, newer);

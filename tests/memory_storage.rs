@@ -197,12 +197,12 @@ async fn all_of_a_checkpoint_is_bounded_at_the_worker_and_at_the_coordinator() {
         name: JavaString::new("hook").unwrap(),
         bytes: Bytes::from(vec![1; length]),
     };
-    let refused = coordinator.acknowledge_master(trigger.checkpoint, master(501)).unwrap_err();
+    let refused = coordinator.acknowledge_master(trigger.epoch, trigger.checkpoint, master(501)).unwrap_err();
     assert!(refused.to_string().contains("drystone.memory.total-max"), "{refused}");
-    coordinator.acknowledge_master(trigger.checkpoint, master(100)).unwrap();
+    coordinator.acknowledge_master(trigger.epoch, trigger.checkpoint, master(100)).unwrap();
     let operator = |length| InlineHandle { name: JavaString::new("c").unwrap(), bytes: Bytes::from(vec![1; length]) };
-    coordinator.acknowledge_operator(trigger.checkpoint, OPERATOR, operator(401)).unwrap_err();
-    coordinator.acknowledge_operator(trigger.checkpoint, OPERATOR, operator(100)).unwrap();
+    coordinator.acknowledge_operator(trigger.epoch, trigger.checkpoint, OPERATOR, operator(401)).unwrap_err();
+    coordinator.acknowledge_operator(trigger.epoch, trigger.checkpoint, OPERATOR, operator(100)).unwrap();
     // What was refused has taken nothing.
     part(&coordinator, &elsewhere, &trigger, 1, 300).await.unwrap();
     coordinator.complete(trigger.checkpoint).await.unwrap();

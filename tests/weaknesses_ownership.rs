@@ -107,7 +107,7 @@ async fn weakness_08_what_a_finished_subtask_wrote_goes_with_its_checkpoint() {
     let trigger = site.trigger();
     let chunks = site.part(&trigger, 0, &mut databases[0]).await.unwrap();
     assert_eq!(
-        site.live.coordinator.finished(trigger.checkpoint, site.live.subtask(1)).unwrap(),
+        site.live.coordinator.finished(trigger.epoch, trigger.checkpoint, site.live.subtask(1)).unwrap(),
         Acknowledged::Waiting(1)
     );
     assert_eq!(site.live.acknowledge(trigger.checkpoint, 0, chunks).unwrap(), Acknowledged::Ready);
@@ -222,7 +222,7 @@ async fn weakness_11_a_crash_before_the_first_completed_checkpoint_leaves_nothin
     assert_eq!(left.len(), 3, "{left:?}");
     assert!(foreign.iter().all(|key| left.contains(key)), "{left:?}");
     site.live.acknowledge(trigger.checkpoint, 0, chunks).unwrap();
-    site.live.coordinator.finished(trigger.checkpoint, site.live.subtask(1)).unwrap();
+    site.live.coordinator.finished(trigger.epoch, trigger.checkpoint, site.live.subtask(1)).unwrap();
     site.live.coordinator.complete(trigger.checkpoint).await.unwrap();
     site.live.check(trigger.checkpoint).await;
     assert_eq!(site.live.coordinator.remove_leftovers().await.unwrap(), Default::default());

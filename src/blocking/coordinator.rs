@@ -55,8 +55,8 @@ impl Coordinator {
     ///
     /// # Errors
     /// The same.
-    pub fn finished(&self, checkpoint: CheckpointId, subtask: Subtask) -> Result<Acknowledged> {
-        self.inner.finished(checkpoint, subtask)
+    pub fn finished(&self, epoch: u64, checkpoint: CheckpointId, subtask: Subtask) -> Result<Acknowledged> {
+        self.inner.finished(epoch, checkpoint, subtask)
     }
 
     /// As [`coordinator::Coordinator::acknowledge_operator`].
@@ -65,19 +65,20 @@ impl Coordinator {
     /// The same.
     pub fn acknowledge_operator(
         &self,
+        epoch: u64,
         checkpoint: CheckpointId,
         operator: OperatorId,
         state: InlineHandle,
     ) -> Result<()> {
-        self.inner.acknowledge_operator(checkpoint, operator, state)
+        self.inner.acknowledge_operator(epoch, checkpoint, operator, state)
     }
 
     /// As [`coordinator::Coordinator::acknowledge_master`].
     ///
     /// # Errors
     /// The same.
-    pub fn acknowledge_master(&self, checkpoint: CheckpointId, state: MasterState) -> Result<()> {
-        self.inner.acknowledge_master(checkpoint, state)
+    pub fn acknowledge_master(&self, epoch: u64, checkpoint: CheckpointId, state: MasterState) -> Result<()> {
+        self.inner.acknowledge_master(epoch, checkpoint, state)
     }
 
     /// As [`coordinator::Coordinator::decline`].

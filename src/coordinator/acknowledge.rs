@@ -1,7 +1,5 @@
 //! What subtasks, and the coordinators of operators and hooks, say of a checkpoint under way.
 
-use std::cmp::Ordering;
-
 use super::books::{Books, Draft};
 use super::{Coordinator, memory};
 use crate::error::{Error, ErrorKind, Result};
@@ -26,22 +24,13 @@ impl Coordinator {
     /// coordinator, which has a successor; one of an earlier epoch is late.
     pub fn acknowledge(&self, acknowledgement: Acknowledgement) -> Result<Acknowledged> {
         let Acknowledgement { epoch, checkpoint, subtask, state, sealed } = acknowledgement;
-        match epoch.cmp(&self.shared.epoch) {
-            Ordering::Equal => {}
-            Ordering::Less => return Ok(Acknowledged::Late),
-            Ordering::Greater => {
-                let message = format!(
-                    "checkpoint {checkpoint} of epoch {epoch} is acknowledged to a coordinator of epoch {}, which is over",
-                    self.shared.epoch
-                );
-                return Err(Error::new(ErrorKind::Fenced, message));
-            }
+        if !self.is_of(epoch, checkpoint)? {
+            return Ok(Acknowledged::Late);
         }
         self.check_shape(checkpoint, subtask, state.as_deref())?;
         check_checksums(subtask, state.as_deref())?;
         let mut guard = self.books();
         let books = &mut *guard;
-        // Else a late one would leave its files' spellings behind.
         if let Some(answer) = books.ledger.answer(checkpoint, subtask)? {
             return Ok(answer);
         }
@@ -80,11 +69,14 @@ impl Coordinator {
 
     /// A subtask had finished before the checkpoint: nobody waits for it, and the metadata says so. When all of an
     /// operator's subtasks had, the operator is said to have finished, and nothing else of it is kept, the state of its own
-    /// coordinator included.
+    /// coordinator included. `epoch` is that of the trigger: of another coordinator's checkpoint of this number it says nothing.
     ///
     /// # Errors
     /// As for [`acknowledge`](Self::acknowledge).
-    pub fn finished(&self, checkpoint: CheckpointId, subtask: Subtask) -> Result<Acknowledged> {
+    pub fn finished(&self, epoch: u64, checkpoint: CheckpointId, subtask: Subtask) -> Result<Acknowledged> {
+        if !self.is_of(epoch, checkpoint)? {
+            return Ok(Acknowledged::Late);
+        }
         let mut books = self.books();
         let outcome = books.ledger.finished(checkpoint, subtask)?;
         // One that has acknowledged keeps what it said.
@@ -96,12 +88,14 @@ impl Coordinator {
         Ok(outcome)
     }
 
-    /// The state of an operator's own coordinator: inline, in the metadata.
+    /// The state of an operator's own coordinator: inline, in the metadata. `epoch` is that of the trigger.
     ///
     /// # Errors
-    /// `NotFound`: no such checkpoint is under way, or its commit has begun. `Invalid`: the job has no such operator.
+    /// `NotFound`: no such checkpoint is under way, or its commit has begun, or it is of an earlier epoch. `Invalid`: the job has no
+    /// such operator. `Fenced`: it is of a later epoch than this coordinator.
     pub fn acknowledge_operator(
         &self,
+        epoch: u64,
         checkpoint: CheckpointId,
         operator: OperatorId,
         state: InlineHandle,
@@ -109,16 +103,18 @@ impl Coordinator {
         if !self.shared.operators.iter().any(|spec| spec.id == operator) {
             return Err(Error::new(ErrorKind::Invalid, format!("the job has no operator {operator}")));
         }
-        self.enter(checkpoint, state.bytes.len(), |draft| drop(draft.operators.insert(operator, state)))
+        self.enter(epoch, checkpoint, state.bytes.len(), |draft| drop(draft.operators.insert(operator, state)))
     }
 
-    /// The state of a master hook, which is of the whole job: in the metadata. Of two of one name the later one counts.
+    /// The state of a master hook, which is of the whole job: in the metadata. Of two of one name the later one counts. `epoch` is
+    /// that of the trigger.
     ///
     /// # Errors
-    /// `NotFound`: no such checkpoint is under way.
-    pub fn acknowledge_master(&self, checkpoint: CheckpointId, state: MasterState) -> Result<()> {
+    /// `NotFound`: no such checkpoint is under way, or it is of an earlier epoch. `Fenced`: it is of a later one than this
+    /// coordinator.
+    pub fn acknowledge_master(&self, epoch: u64, checkpoint: CheckpointId, state: MasterState) -> Result<()> {
         let name = state.name.clone();
-        self.enter(checkpoint, state.bytes.len(), |draft| drop(draft.masters.insert(name, state)))
+        self.enter(epoch, checkpoint, state.bytes.len(), |draft| drop(draft.masters.insert(name, state)))
     }
 
     fn check_shape(&self, checkpoint: CheckpointId, subtask: Subtask, state: Option<&SubtaskState>) -> Result<()> {
@@ -127,10 +123,28 @@ impl Coordinator {
         check_shape(subtask, spec.max_parallelism, state).map_err(|misfit| refuse(checkpoint, misfit))
     }
 
-    fn enter(&self, checkpoint: CheckpointId, bytes: usize, enter: impl FnOnce(&mut Draft)) -> Result<()> {
+    /// Is it said of this coordinator's checkpoint? Not so of one of its predecessors', which may have used the number, too.
+    ///
+    /// # Errors
+    /// `Fenced`: of a successor's.
+    fn is_of(&self, epoch: u64, checkpoint: CheckpointId) -> Result<bool> {
+        if epoch <= self.shared.epoch {
+            return Ok(epoch == self.shared.epoch);
+        }
+        let message = format!(
+            "checkpoint {checkpoint} of epoch {epoch} is acknowledged to a coordinator of epoch {}, which is over",
+            self.shared.epoch
+        );
+        Err(Error::new(ErrorKind::Fenced, message))
+    }
+
+    fn enter(&self, epoch: u64, checkpoint: CheckpointId, bytes: usize, enter: impl FnOnce(&mut Draft)) -> Result<()> {
+        let none = || Error::new(ErrorKind::NotFound, format!("checkpoint {checkpoint} is not under way"));
+        if !self.is_of(epoch, checkpoint)? {
+            return Err(none());
+        }
         let mut books = self.books();
         let inline_bytes = self.admit(&books, checkpoint, vec![bytes as u64])?;
-        let none = || Error::new(ErrorKind::NotFound, format!("checkpoint {checkpoint} is not under way"));
         let draft = books.drafts.get_mut(&checkpoint).ok_or_else(none)?;
         draft.inline_bytes = inline_bytes;
         enter(draft);

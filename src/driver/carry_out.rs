@@ -77,7 +77,7 @@ impl Driver {
         };
         let mut is_ready = false;
         for finished in self.schedule.finished_subtasks() {
-            is_ready |= matches!(self.coordinator.finished(checkpoint, finished)?, Acknowledged::Ready);
+            is_ready |= matches!(self.coordinator.finished(trigger.epoch, checkpoint, finished)?, Acknowledged::Ready);
         }
         let subtasks: Vec<Subtask> = self.schedule.running_subtasks().collect();
         is_ready |= subtasks.is_empty();

@@ -167,7 +167,7 @@ impl Job {
         }
         let refused = |error: Error| format!("an acknowledgement of {checkpoint} is refused: {}", error.one_line());
         for index in &self.finished {
-            self.coordinator.finished(checkpoint, self.spec.subtask(*index)).map_err(refused)?;
+            self.coordinator.finished(parts.trigger.epoch, checkpoint, self.spec.subtask(*index)).map_err(refused)?;
         }
         for part in &parts.parts {
             self.coordinator.acknowledge(part.acknowledgement.clone()).map_err(refused)?;

@@ -257,7 +257,7 @@ impl Job {
                 }
                 3 if is_over => {
                     let subtask = self.spec.subtask(0);
-                    let late = self.coordinator.finished(checkpoint, subtask);
+                    let late = self.coordinator.finished(self.coordinator.epoch(), checkpoint, subtask);
                     if !matches!(late, Ok(Acknowledged::Late)) {
                         return Err(format!("a late acknowledgement of {checkpoint} gives {late:?}").into());
                     }

@@ -70,16 +70,17 @@ impl Job {
     }
 
     pub fn finished(&self, checkpoint: CheckpointId, operator: OperatorId, index: u32) -> Acknowledged {
-        self.coordinator.finished(checkpoint, self.subtask(operator, index)).unwrap()
+        self.coordinator.finished(self.coordinator.epoch(), checkpoint, self.subtask(operator, index)).unwrap()
     }
 
     /// Everything of a checkpoint but its commit; the operator state of the one that has finished in part is of this mode.
     pub fn take(&self, mode: DistributionMode) -> CheckpointId {
         let checkpoint = self.trigger();
+        let epoch = self.coordinator.epoch();
         let splits = inline("splits", vec![1, 2, 3]);
-        self.coordinator.acknowledge_operator(checkpoint, SOURCE, splits).unwrap();
+        self.coordinator.acknowledge_operator(epoch, checkpoint, SOURCE, splits).unwrap();
         let enumerator = inline("of the sink", vec![9]);
-        self.coordinator.acknowledge_operator(checkpoint, SINK, enumerator).unwrap();
+        self.coordinator.acknowledge_operator(epoch, checkpoint, SINK, enumerator).unwrap();
         for index in 0..2 {
             self.finished(checkpoint, SOURCE, index);
             self.acknowledge(checkpoint, self.subtask(MIDDLE, index), mode);

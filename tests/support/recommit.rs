@@ -77,18 +77,18 @@ async fn write_again(
         }
     };
     for master in &metadata.master_states {
-        coordinator.acknowledge_master(id, master.clone()).unwrap();
+        coordinator.acknowledge_master(trigger.epoch, id, master.clone()).unwrap();
     }
     let mut under_way = Vec::new();
     for (spec, operator) in specs.iter().zip(&metadata.operators) {
         if let Some(StreamHandle::Inline(inline)) = &operator.coordinator {
             contents.next();
-            coordinator.acknowledge_operator(id, spec.id, inline.clone()).unwrap();
+            coordinator.acknowledge_operator(trigger.epoch, id, spec.id, inline.clone()).unwrap();
         }
         let entries = match &operator.subtasks {
             OperatorSubtasks::FullyFinished => {
                 for subtask in spec.subtasks() {
-                    coordinator.finished(id, subtask).unwrap();
+                    coordinator.finished(trigger.epoch, id, subtask).unwrap();
                 }
                 continue;
             }
@@ -99,7 +99,7 @@ async fn write_again(
             let Some(mut state) = entry.and_then(|entry| entry.state.clone()) else {
                 match entry {
                     Some(_) => {
-                        coordinator.finished(id, subtask).unwrap();
+                        coordinator.finished(trigger.epoch, id, subtask).unwrap();
                     }
                     None => {
                         let none = Acknowledgement {
