@@ -31,6 +31,7 @@ impl Coordinator {
         check_checksums(subtask, state.as_deref())?;
         let mut guard = self.books();
         let books = &mut *guard;
+        books.forget_unnamed();
         if let Some(answer) = books.ledger.answer(checkpoint, subtask)? {
             return Ok(answer);
         }

@@ -15,6 +15,9 @@ use crate::read::KeyGroupOwners;
 use crate::store::names::PhysicalFileName;
 use crate::store::{FlinkPath, JobDirectory, Location};
 
+/// Texts of files to be kept, whether something names them or not.
+const SPELLED_MIN: usize = 1024;
+
 pub(super) struct Books {
     gauges: JobGauges,
     pub(super) ledger: Ledger,
@@ -26,6 +29,8 @@ pub(super) struct Books {
     /// CRC-32C of named files that are one piece, where the handles can't have it: as the trailers of checkpoints say that
     /// were found or claimed.
     pub(super) sums: BTreeMap<Arc<str>, u32>,
+    /// With so many of them, those that nothing names are dropped.
+    spelled_max: usize,
     /// Checkpoints that lie elsewhere: claimed ones.
     pub(super) elsewhere: BTreeMap<CheckpointId, Location>,
     /// Directories outside the job's whose files it may name: it claimed them.
@@ -105,6 +110,7 @@ impl Books {
             savepoints: BTreeMap::new(),
             spelled: BTreeMap::new(),
             sums: BTreeMap::new(),
+            spelled_max: SPELLED_MIN,
             elsewhere: BTreeMap::new(),
             claimed: BTreeSet::new(),
             owns_claimed: false,
@@ -157,6 +163,17 @@ impl Books {
                 text
             }
         }
+    }
+
+    /// Drops the texts of files that nothing names, now and then: those of states that were refused, and of files that aren't the
+    /// job's to delete, of whose end nothing is said.
+    pub(super) fn forget_unnamed(&mut self) {
+        if self.spelled.len() < self.spelled_max {
+            return;
+        }
+        let ledger = &self.ledger;
+        self.spelled.retain(|_, text| ledger.names_file(text));
+        self.spelled_max = self.spelled.len().saturating_mul(2).max(SPELLED_MIN);
     }
 
     /// As [`spell`](Self::spell), without keeping it.
