@@ -166,6 +166,43 @@ async fn a_disk_that_hangs_holds_up_nothing_and_little_memory() {
     assert!(counts.backup_reads > 0 && counts.backup_refused == 0, "{counts:?}");
 }
 
+/// The end of a runtime cuts copies and deletes that wait for their turn; with the next one both go on.
+#[test]
+fn what_the_end_of_a_runtime_cuts_goes_on_with_the_next() {
+    let left = |cuts: bool| {
+        let disk = MemoryDisk::default();
+        let site = site(&disk);
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (first, second) = (runtime(), runtime());
+        let (mut job, completed) = first.block_on(async {
+            let mut job = small_job(&site).await;
+            job.chunks = 16;
+            job.round().await;
+            disk.hang(cuts);
+            let completed = job.commit().await;
+            (job, completed)
+        });
+        let last = if cuts { first.handle().clone() } else { second.handle().clone() };
+        first.shutdown_background();
+        {
+            let _entered = last.enter();
+            job.worker.complete(job.coordinator.epoch(), completed.checkpoint);
+        }
+        disk.hang(false);
+        second.block_on(async {
+            three_rounds(&mut job).await;
+            job.round().await;
+            let path = job.round().await.path;
+            assert!(from_backup_alone(&job.check(&path).await));
+            let usage = job.worker.backup().unwrap().usage();
+            assert_eq!((usage.bytes, usage.lag_bytes), (disk.bytes(), 0));
+            // Those that are to go among them.
+            disk.files().len()
+        })
+    };
+    assert_eq!(left(true), left(false));
+}
+
 /// Whatever it hangs at: at the look for copies, at their checksums, or at what they hold.
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_hangs_while_it_is_read_costs_a_restore_the_time_that_it_is_waited_for() {

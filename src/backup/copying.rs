@@ -65,6 +65,12 @@ struct Part {
     data_bytes: u64,
 }
 
+/// What writes a copy. Where its task is cut nobody writes the rest, so that the copy is given up.
+struct Running {
+    copy: Arc<CopyJob>,
+    is_done: bool,
+}
+
 enum Step {
     Write(Bytes),
     Finish,
@@ -121,6 +127,23 @@ impl Drop for Copying {
     }
 }
 
+impl Running {
+    /// Blocks.
+    fn drain(mut self) {
+        self.copy.drain();
+        self.is_done = true;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.copy.queue().is_running = false;
+            self.copy.abandon();
+        }
+    }
+}
+
 impl CopyJob {
     /// The first end counts.
     fn end(self: &Arc<Self>, end: End) {
@@ -143,15 +166,16 @@ impl CopyJob {
         if std::mem::replace(&mut self.queue().is_running, true) {
             return;
         }
-        let (copy, task) = (self.clone(), Task::begin(&self.backup.inner));
+        let task = Task::begin(&self.backup.inner);
+        let running = Running { copy: self.clone(), is_done: false };
         runtime.spawn(async move {
-            let permits = copy.backup.inner.permits[copy.first_directory].clone();
+            let inner = &running.copy.backup.inner;
+            let (permits, disk) = (inner.permits[running.copy.first_directory].clone(), inner.local.disk().clone());
             // Never closed, so there is always one.
             let permit = permits.acquire_owned().await;
-            let disk = copy.backup.inner.local.disk().clone();
-            // A thread that panics has nothing to tell: its copy stays unfinished.
+            // A thread that panics has nothing to tell.
             let _ = ask(&*disk, move || {
-                copy.drain();
+                running.drain();
                 drop((permit, task));
             })
             .await;

@@ -79,6 +79,12 @@ struct Tasks {
     has_more: bool,
 }
 
+/// What sweeps. Where its task is cut the next call begins another.
+struct Sweeping {
+    task: Task,
+    is_done: bool,
+}
+
 /// A task under way, until it is dropped.
 pub(super) struct Task(Arc<Inner>);
 
@@ -174,16 +180,10 @@ impl Backup {
                 return;
             }
         }
-        let task = Task::begin(&self.inner);
-        let sweeps = move || {
-            while task.0.begins_sweep() {
-                task.0.sweep();
-            }
-            drop(task);
-        };
+        let sweeping = Sweeping { task: Task::begin(&self.inner), is_done: false };
         match self.inner.local.disk().blocks() {
-            true => drop(runtime.spawn_blocking(sweeps)),
-            false => drop(runtime.spawn(async move { sweeps() })),
+            true => drop(runtime.spawn_blocking(move || sweeping.run())),
+            false => drop(runtime.spawn(async move { sweeping.run() })),
         }
     }
 }
@@ -288,6 +288,24 @@ impl Task {
     pub(super) fn begin(inner: &Arc<Inner>) -> Self {
         inner.tasks().under_way += 1;
         Self(inner.clone())
+    }
+}
+
+impl Sweeping {
+    /// Blocks.
+    fn run(mut self) {
+        while self.task.0.begins_sweep() {
+            self.task.0.sweep();
+        }
+        self.is_done = true;
+    }
+}
+
+impl Drop for Sweeping {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.task.0.tasks().is_sweeping = false;
+        }
     }
 }
 
