@@ -10,6 +10,7 @@ mod rule_store;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use drystone::ErrorKind;
 use drystone::coordinator::JobEnd;
@@ -226,4 +227,43 @@ async fn what_metadata_names_that_can_not_be_deleted_stays() {
     live.round(&mut [BTreeMap::new()]).await.unwrap();
     live.coordinator.settle().await.unwrap();
     assert_eq!(live.files().await.len(), 2);
+}
+
+/// The end of the runtime that a commit runs on cuts it anywhere; on another one it is decided, and what it kept is deleted.
+#[test]
+fn a_commit_that_is_cut_is_decided_later() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    for (operation, part, is_committed) in
+        [("put", "_metadata", true), ("put", "_drystone", false), ("get", "chk-2", true)]
+    {
+        let (first, second) = (runtime(), runtime());
+        let store = RuleStore::default();
+        let live = first.block_on(async {
+            let live = Live::new(Arc::new(store.clone()), 1, settings()).await;
+            live.round(&mut [BTreeMap::new()]).await.unwrap();
+            store.rule(operation, part, Act::Hang, OFTEN);
+            if operation == "get" {
+                store.rule("put", "chk-2/_metadata", Act::LoseAnswer, 1);
+            }
+            tokio::time::timeout(Duration::from_secs(9), live.round(&mut [BTreeMap::new()])).await.unwrap_err();
+            live
+        });
+        drop(first);
+        store.obey();
+        second.block_on(async {
+            assert_eq!(live.coordinator.pending().is_empty(), !is_committed, "{operation} {part}");
+            live.coordinator.settle().await.unwrap();
+            let latest = CheckpointId(if is_committed { 2 } else { 1 });
+            assert_eq!(
+                (live.coordinator.completed(), live.coordinator.pending()),
+                (vec![latest], vec![]),
+                "{operation} {part}"
+            );
+            live.check(latest).await;
+            live.round(&mut [BTreeMap::new()]).await.unwrap();
+            live.coordinator.settle().await.unwrap();
+            assert_eq!(live.coordinator.completed(), [CheckpointId(3)]);
+            assert_eq!((named(&live, "-c1-").await, named(&live, "-c2-").await, named(&live, "-c3-").await), (0, 0, 1));
+        });
+    }
 }

@@ -52,6 +52,34 @@ pub(super) struct Unresolved {
     is_savepoint: bool,
 }
 
+/// How far a commit is.
+enum Stage {
+    /// Or it is over.
+    NotBegun,
+    Prepares,
+    Puts(Unresolved),
+}
+
+/// A commit that nobody carries through any more when this is dropped.
+struct Cut<'a> {
+    coordinator: &'a Coordinator,
+    checkpoint: CheckpointId,
+    stage: Stage,
+}
+
+impl Drop for Cut<'_> {
+    fn drop(&mut self) {
+        match std::mem::replace(&mut self.stage, Stage::NotBegun) {
+            Stage::NotBegun => {}
+            Stage::Prepares => {
+                let error = Error::new(ErrorKind::Store, "its commit was cut before it was written");
+                drop(self.coordinator.fail(self.checkpoint, error));
+            }
+            Stage::Puts(commit) => drop(self.coordinator.books().unresolved.insert(self.checkpoint, commit)),
+        }
+    }
+}
+
 /// What is to be put, and how much state it is of.
 struct Prepared {
     metadata: Location,
@@ -95,15 +123,24 @@ impl Coordinator {
         }
     }
 
+    /// Cut, with its runtime, it is in doubt from its put on, and before that it has failed.
+    async fn commit(&self, checkpoint: CheckpointId) -> Result<Completed> {
+        let mut cut = Cut { coordinator: self, checkpoint, stage: Stage::NotBegun };
+        let ended = self.carry_through(checkpoint, &mut cut.stage).await;
+        cut.stage = Stage::NotBegun;
+        ended
+    }
+
     /// First, no abort from here on. Second, every new file is there, whole (I2), and the fence log says that this one may
     /// come; what marks a savepoint as not whole goes. Third, the metadata is put, create-only: the commit point. Fourth, it
     /// is published in memory. Last, older ones are discarded, and nothing waits for that.
-    async fn commit(&self, checkpoint: CheckpointId) -> Result<Completed> {
+    async fn carry_through(&self, checkpoint: CheckpointId, stage: &mut Stage) -> Result<Completed> {
         let started = tokio::time::Instant::now();
         let _under_way = self.shared.committing.read().await;
         let draft = {
             let mut books = self.books();
             books.ledger.start_commit(checkpoint)?;
+            *stage = Stage::Prepares;
             // Nothing comes to it any more: what would, is told so.
             books.drafts.remove(&checkpoint).unwrap_or_default()
         };
@@ -119,14 +156,17 @@ impl Coordinator {
             return Err(self.fail(checkpoint, error));
         }
         let metadata_bytes = bytes.len() as u64;
+        let commit = Unresolved { metadata: metadata.clone(), bytes: bytes.clone(), is_savepoint };
+        *stage = Stage::Puts(commit.clone());
         match self.put(&metadata, &bytes).await {
             Outcome::Written => {}
             Outcome::NotWritten(error) => return Err(self.fail(checkpoint, error)),
             Outcome::Unknown(error) => {
-                self.books().unresolved.insert(checkpoint, Unresolved { metadata, bytes, is_savepoint });
+                self.books().unresolved.insert(checkpoint, commit);
                 return Err(error.context(format!("checkpoint {checkpoint} may have completed or not")));
             }
         }
+        *stage = Stage::NotBegun;
         let effects = self.publish(checkpoint)?;
         tracing::debug!(%checkpoint, metadata_bytes, elapsed = ?started.elapsed(), "checkpoint completed");
         metrics::commit_took(started.elapsed());

@@ -142,14 +142,9 @@ impl Reaper {
         if let Ok(runtime) = Handle::try_current() {
             queue.running = true;
             drop(queue);
-            let shared = shared.clone();
-            runtime.spawn(async move {
-                let mut cut = Cut { reaper: &shared.reaper, is_done: false };
-                while let Some(job) = shared.reaper.next(&shared) {
-                    shared.reaper.carry_out(&shared, job).await;
-                }
-                cut.is_done = true;
-            });
+            // Before the task, which may be dropped without having begun.
+            let work = Work { shared: shared.clone(), is_done: false };
+            runtime.spawn(work.carry_out());
         }
     }
 
@@ -384,17 +379,27 @@ impl Reaper {
     }
 }
 
-/// Says that no task carries jobs out any more, when the task is cut: the next call starts another.
-struct Cut<'a> {
-    reaper: &'a Reaper,
+/// Carries jobs out. Says that nobody does any more, when its task is cut: the next call starts another.
+struct Work {
+    shared: Arc<Shared>,
     is_done: bool,
 }
 
-impl Drop for Cut<'_> {
+impl Work {
+    async fn carry_out(mut self) {
+        let reaper = &self.shared.reaper;
+        while let Some(job) = reaper.next(&self.shared) {
+            reaper.carry_out(&self.shared, job).await;
+        }
+        self.is_done = true;
+    }
+}
+
+impl Drop for Work {
     fn drop(&mut self) {
         if !self.is_done {
-            self.reaper.queue().running = false;
-            self.reaper.progressed.notify_waiters();
+            self.shared.reaper.queue().running = false;
+            self.shared.reaper.progressed.notify_waiters();
         }
     }
 }
