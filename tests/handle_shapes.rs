@@ -22,6 +22,8 @@ const STREAM: &[u8; 10] = b"0123456789";
 /// Of the subtask with this index, with ten bytes in a file.
 type State = fn(u32, StreamHandle) -> SubtaskState;
 
+type Change = fn(&mut KeyGroupsHandle);
+
 fn keyed(start: u32, count: u32, offsets: Vec<i64>, delegate: StreamHandle) -> KeyedHandle {
     let range = KeyGroupRange { start, count };
     KeyedHandle::KeyGroups(KeyGroupsHandle {
@@ -183,7 +185,7 @@ async fn verify_finds_them_in_what_is_there() {
     let (key, bytes) = all.into_iter().find(|(key, _)| key.ends_with("_metadata")).unwrap();
     let path = runs::path(&format!("memory:/{}", key.trim_end_matches("/_metadata")));
     assert!(runs::check(&memory.stores, &path).await.unwrap().is_sound());
-    let changes: [(fn(&mut KeyGroupsHandle), &str); 3] = [
+    let changes: [(Change, &str); 3] = [
         (|handle| handle.range.start += 100, "has the key groups"),
         (|handle| handle.range.start = 0, "are in the state of subtask 0, too"),
         (|handle| handle.offsets[0] = 1 << 40, "starts at byte 1099511627776 of a stream of"),
