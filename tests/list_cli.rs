@@ -10,6 +10,7 @@ mod runs;
 mod synthetic;
 
 use std::fs;
+use std::process::Stdio;
 use std::time::Duration;
 
 use copied::{Copied, err, out, parsed};
@@ -201,6 +202,26 @@ fn without_any_it_exits_with_1() {
     assert!(err(&output).contains("try --rebase file:/data/flink"), "{}", err(&output));
 }
 
+/// Of a full disk, say, to which the log of a service goes.
+#[cfg(target_os = "linux")]
+#[test]
+fn remarks_that_nobody_hears_cost_no_answer() {
+    let copied = plain();
+    let deaf = |arguments: &[&str]| {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        copied.command("latest", JOB, arguments).stdout(Stdio::piped()).stderr(full).spawn().unwrap().wait_with_output()
+    };
+    copied.write(&format!("{JOB}/chk-3/_metadata"), "");
+    let output = deaf(&[]).unwrap();
+    let path = format!("file:{}/chk-2\n", copied.at(JOB).display());
+    assert_eq!((output.status.code(), out(&output)), (Some(0), path));
+    let output = deaf(&["--across-jobs"]).unwrap();
+    assert_eq!((output.status.code(), out(&output)), (Some(2), String::new()));
+    copied.write(&format!("{JOB}/chk-1/_metadata"), "");
+    copied.write(&format!("{JOB}/chk-2/_metadata"), "");
+    assert_eq!(deaf(&[]).unwrap().status.code(), Some(1));
+}
+
 #[test]
 fn of_several_jobs_one_has_to_be_named_or_all_asked_for() {
     let copied = plain();
@@ -241,6 +262,11 @@ fn savepoints_and_single_checkpoints_are_listed() {
     let listed = parsed(&copied.drystone("list", &format!("{JOB}/chk-2"), &["--json"]));
     let entries = listed["groups"][0]["checkpoints"].as_array().unwrap();
     assert_eq!((entries.len(), &entries[0]["state"], &entries[0]["files"]), (1, &json!("complete"), &json!(33)));
+    // Whether it is the latest can't be told without the others.
+    assert_eq!((&entries[0]["latest"], &listed["groups"][0]["latest"]), (&json!(false), &Value::Null));
+    assert_eq!(entries[0]["standing"], Value::Null);
+    let text = out(&copied.drystone("list", &format!("{JOB}/chk-3"), &[]));
+    assert!(text.ends_with("complete\n"), "{text}");
     for below in ["nothing", &format!("{JOB}/shared")] {
         let output = copied.drystone("list", below, &[]);
         assert_eq!(output.status.code(), Some(2), "{}", out(&output));
@@ -249,6 +275,19 @@ fn savepoints_and_single_checkpoints_are_listed() {
             "{}",
             err(&output)
         );
+    }
+}
+
+#[test]
+fn a_job_without_checkpoints_is_listed() {
+    for below in ["chk-1", "shared", "taskowned"] {
+        let copied = plain();
+        fs::create_dir_all(copied.at("begun").join(below)).unwrap();
+        let output = copied.drystone("list", "begun", &[]);
+        let line = format!("file:{}: 0 complete, 0 broken, 0 without metadata\n", copied.at("begun").display());
+        assert_eq!((output.status.code(), out(&output)), (Some(0), line), "{below}");
+        let groups = parsed(&copied.drystone("list", "begun", &["--json"]))["groups"].clone();
+        assert_eq!(groups.as_array().unwrap().len(), 1, "{groups}");
     }
 }
 

@@ -39,7 +39,7 @@ pub struct Group {
     pub job: Option<JobId>,
     /// Checkpoints by number, then savepoints by name.
     pub entries: Vec<Entry>,
-    /// The newest complete checkpoint: an index of `entries`.
+    /// The newest complete checkpoint: an index of `entries`. None where a single checkpoint was asked for.
     pub latest: Option<usize>,
     /// The epoch of the job's newest coordinator, where there is a log of them.
     pub epoch: Option<u64>,
@@ -60,7 +60,7 @@ pub struct Entry {
     pub modified: Option<SystemTime>,
     /// In which state it is.
     pub state: State,
-    /// What it is to its job: none of a savepoint, or of what was never completed.
+    /// What it is to its job: none of a savepoint, of what was never completed, and where it alone was asked for.
     pub standing: Option<Standing>,
     /// What its metadata says, as far as it can be read.
     pub figures: Option<Figures>,
@@ -95,12 +95,12 @@ pub async fn list(stores: &Stores, path: &FlinkPath, limits: &ReadLimits) -> Res
     } else {
         let others = (!place.jobs.is_empty()).then_some(place.others.as_slice());
         let group = group(stores, &place.root, others, limits).await?;
-        groups.extend(Some(group).filter(|group| !group.entries.is_empty() || group.epoch.is_some()));
+        groups.extend(Some(group).filter(|group| !group.entries.is_empty() || place.is_job()));
         for job in &place.jobs {
             groups.push(self::group(stores, &place.root.join(job)?, None, limits).await?);
         }
     }
-    if groups.is_empty() && !place.is_job() {
+    if groups.is_empty() {
         return Err(place.nothing());
     }
     Ok(Listing { directory: path, groups })
@@ -111,7 +111,11 @@ async fn one(stores: &Stores, directory: &Location, limits: &ReadLimits) -> Resu
     let (Some(parent), Some(name)) = (directory.parent(), directory.name().file_name()) else { return Ok(None) };
     let mut survey = Survey::of(&parent, Some(&[name.to_owned()])).await?;
     survey.lengths.clear();
-    group_of(stores, &parent, survey, limits).await.map(Some)
+    let mut group = group_of(stores, &parent, survey, limits).await?;
+    // What it is among the others can't be told without them.
+    group.latest = None;
+    group.entries.iter_mut().for_each(|entry| entry.standing = None);
+    Ok(Some(group))
 }
 
 async fn group(stores: &Stores, root: &Location, others: Option<&[String]>, limits: &ReadLimits) -> Result<Group> {

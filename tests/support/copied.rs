@@ -46,9 +46,15 @@ impl Copied {
 
     /// A command on something below the fixture's folder, whose metadata names files below `/data/flink`.
     pub fn drystone(&self, command: &str, below: &str, arguments: &[&str]) -> Output {
+        self.command(command, below, arguments).output().unwrap()
+    }
+
+    /// The same, not yet run.
+    pub fn command(&self, command: &str, below: &str, arguments: &[&str]) -> Command {
         let rebase = format!("--rebase=file:/data/flink={}", self.root.path().display());
         let mut run = Command::new(env!("CARGO_BIN_EXE_drystone"));
-        run.arg(command).arg(self.at(below)).arg(rebase).args(arguments).output().unwrap()
+        run.arg(command).arg(self.at(below)).arg(rebase).args(arguments);
+        run
     }
 
     /// Every file, below the fixture's folder.

@@ -24,7 +24,7 @@ pub async fn run(arguments: LatestArguments) -> anyhow::Result<ExitCode> {
         if let (Some(found), Some(hint)) = (&latest.found, &latest.hint)
             && hint.checkpoint != found.checkpoint
         {
-            eprintln!("drystone: note: the file for other tools still names {}", hint.path);
+            output::remark(&format!("drystone: note: the file for other tools still names {}", hint.path));
         }
     }
     if arguments.common.json {
@@ -34,14 +34,14 @@ pub async fn run(arguments: LatestArguments) -> anyhow::Result<ExitCode> {
         output::print(&format!("{}\n", found.path))?;
     }
     if newest.is_none() {
-        eprintln!("drystone: no complete checkpoint in {path}");
+        output::remark(&format!("drystone: no complete checkpoint in {path}"));
         // Of a directory that was moved all are broken.
         let broken = of_jobs.iter().find_map(|(_, latest)| latest.passed_over.first());
         let hint = match broken {
             Some(broken) => moved_hint(&stores, &broken.path, &limits).await,
             None => None,
         };
-        hint.iter().for_each(|hint| eprintln!("{hint}"));
+        hint.iter().for_each(|hint| output::remark(hint));
         return Ok(ExitCode::from(crate::BAD));
     }
     Ok(ExitCode::SUCCESS)
@@ -68,7 +68,7 @@ pub async fn resolve(
 
 fn warn(passed_over: &[PassedOver]) {
     for PassedOver { path, reason, .. } in passed_over {
-        eprintln!("drystone: WARNING: passed over {path}: {reason}");
+        output::remark(&format!("drystone: WARNING: passed over {path}: {reason}"));
     }
 }
 

@@ -3,6 +3,9 @@
 //!
 //! Exit codes: 0 good, 1 the answer is "bad", 2 could not do it, 130 interrupted, 143 terminated.
 
+// They panic where nothing can be written: `output` writes.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod args;
 mod config;
 mod dispose;
@@ -90,7 +93,7 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
                 None => String::new(),
             };
             let colon = if advice.is_empty() { "" } else { ": " };
-            eprintln!("drystone: {ending}{colon}{advice}");
+            output::remark(&format!("drystone: {ending}{colon}{advice}"));
             Ok(ending.exit_code())
         }
     }
@@ -130,7 +133,7 @@ async fn run(command: Command, site: Option<&Site>) -> anyhow::Result<ExitCode> 
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("drystone: {}", said(error));
+    output::remark(&format!("drystone: {}", said(error)));
     ExitCode::from(FAILED)
 }
 

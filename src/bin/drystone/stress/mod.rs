@@ -42,7 +42,7 @@ use crate::transfer::settings;
 pub async fn run_stress(arguments: StressArguments, site: &Site) -> anyhow::Result<ExitCode> {
     arguments.check()?;
     if let Some(remark) = arguments.remark().filter(|_| !arguments.json) {
-        eprintln!("drystone: {remark}");
+        output::remark(&format!("drystone: {remark}"));
     }
     let workload = Arc::new(Workload::new(arguments.size.clone(), arguments.seed, arguments.reuse));
     let bar = Arc::new(Bar::of_chunks());
