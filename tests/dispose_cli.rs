@@ -108,6 +108,30 @@ fn savepoints_of_stock_flink_go_with_all_that_is_theirs() {
 }
 
 #[test]
+fn what_is_in_its_directory_and_named_by_nobody_is_said_to_stay() {
+    let chk = format!("{JOB}/chk-3");
+    for (fixture, below) in [("v2-savepoint-native-rocksdb", NATIVE), ("v2-rocksdb-plain", &chk)] {
+        let copied = Copied::new(fixture);
+        copied.write(&format!("{below}/sub/notes"), "stay");
+        copied.write(&format!("{below}/in the making#1"), "stay");
+        copied.age(Duration::from_secs(86_400 + 60));
+        for arguments in [&[][..], &["--delete"]] {
+            let json = parsed(&copied.drystone("dispose", below, &["--json"]));
+            let unnamed = json["spared"].as_array().unwrap().iter().filter(|file| file["reason"] == json!("unnamed"));
+            assert_eq!(unnamed.map(|file| &file["bytes"]).collect::<Vec<_>>(), [&json!(4), &json!(4)], "{json}");
+            let output = copied.drystone("dispose", below, arguments);
+            assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+            for left in ["in the making#1", "sub/notes"] {
+                let line = format!("stays file:{}/{left}: no metadata names it", copied.at(below).display());
+                assert!(out(&output).contains(&line), "{}", out(&output));
+            }
+        }
+        let left: Vec<_> = copied.files().into_iter().filter(|file| file.starts_with(below)).collect();
+        assert_eq!(left, [format!("{below}/in the making#1"), format!("{below}/sub/notes")]);
+    }
+}
+
+#[test]
 fn what_tasks_own_stays_unless_it_is_asked_for() {
     let copied = Copied::new("v1-hashmap-merged-within");
     let job = "ckpt/00f1f1f1f1f1f1f179934d66d32b80fa";

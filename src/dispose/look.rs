@@ -1,5 +1,6 @@
 //! One look at a checkpoint that is to go: what it names, what else names that, and whether anybody counts on it.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use super::rule::{Owner, Why};
@@ -70,6 +71,8 @@ impl Whole {
             uploads: Vec::new(),
         };
         let mut doomed = Vec::new();
+        let unnamed = unnamed(&directory, &root, &state, &named).await?;
+        found.spared.extend(unnamed.into_iter().map(|file| (file, Why::Unnamed)));
         for file in state.files {
             let real = file.location.real();
             let below = real.relative_to(root.real());
@@ -121,6 +124,24 @@ async fn load(stores: &Stores, path: &FlinkPath) -> Result<(Checkpoint, Option<L
             Err(error.context("nothing can be disposed of while it isn't known what it names: remove it by hand"))
         }
     }
+}
+
+/// What else is in the checkpoint's own directory, in order.
+async fn unnamed(directory: &Location, root: &Location, state: &State, named: &Named) -> Result<Vec<NamedFile>> {
+    let own: BTreeSet<&FlinkPath> = state.files.iter().map(|file| file.location.real()).collect();
+    let mut files = directory.list().await?;
+    files.extend(directory.list_partials_sized().await?);
+    let mut unnamed = Vec::new();
+    for file in files {
+        let Some(below) = file.path.relative_to(directory.name()) else { continue };
+        let path = directory.join(below)?.real().clone();
+        let by_others = path.relative_to(root.real()).and_then(|below| named.below.get(below));
+        if !own.contains(&path) && by_others.is_none() && !matches!(below, names::METADATA | names::DISPOSING) {
+            unnamed.push(NamedFile { path, bytes: file.size });
+        }
+    }
+    unnamed.sort();
+    Ok(unnamed)
 }
 
 /// A coordinator may count on the checkpoint: one that is alive has written metadata or entries of its log lately. Where the

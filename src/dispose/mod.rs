@@ -123,7 +123,7 @@ pub struct Found {
     pub metadata_bytes: Option<u64>,
     /// Files that it names and nothing else does, by path: they go. Of an unfinished one, all that are in its directory.
     pub doomed: Vec<NamedFile>,
-    /// Files that it names and that stay.
+    /// Files that it names and that stay; and those in its own directory that no metadata names, as far as it has one.
     pub spared: Vec<(NamedFile, Why)>,
     /// Files that it names and that aren't there.
     pub missing: Vec<FlinkPath>,

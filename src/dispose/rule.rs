@@ -17,6 +17,8 @@ pub enum Why {
     /// It isn't in the checkpoint's own directory, nor, for a job's checkpoint, in another of that job: it belongs to somebody
     /// else.
     Elsewhere,
+    /// It is in the checkpoint's own directory, and no metadata names it: nobody knows whose it is.
+    Unnamed,
 }
 
 /// Whose a checkpoint is, by where it lies.
@@ -78,6 +80,7 @@ impl Why {
             Self::NamedBy(_) => "namedByOthers",
             Self::TaskOwned => "taskOwned",
             Self::Elsewhere => "elsewhere",
+            Self::Unnamed => "unnamed",
         }
     }
 }
@@ -88,6 +91,7 @@ impl fmt::Display for Why {
             Self::NamedBy(metadata) => write!(f, "{metadata} names it, too"),
             Self::TaskOwned => f.write_str("it is the tasks' own"),
             Self::Elsewhere => f.write_str("it lies elsewhere, and belongs to somebody else"),
+            Self::Unnamed => f.write_str("no metadata names it: look what it is, and remove it by hand"),
         }
     }
 }

@@ -128,7 +128,7 @@ fn as_json(found: &Found, disposed: Option<&Disposed>) -> Value {
         let one = |(file, why): &(NamedFile, Why)| {
             let by = match why {
                 Why::NamedBy(metadata) => Some(metadata.to_string()),
-                Why::TaskOwned | Why::Elsewhere => None,
+                Why::TaskOwned | Why::Elsewhere | Why::Unnamed => None,
             };
             json!({ "path": file.path.to_string(), "bytes": file.bytes, "reason": why.name(), "namedBy": by })
         };
