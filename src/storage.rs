@@ -133,7 +133,7 @@ impl Storage {
     ///
     /// # Errors
     /// As for [`Coordinator::recover`]; among them `Conflict`: with `execution.checkpointing.create-subdir=false` the directory is
-    /// another job's, or holds what nobody knows of. `Invalid`: an operator has more subtasks than key groups, or is given twice;
+    /// another job's, or holds what nobody knows of; without, a job has the checkpoint directory alone. `Invalid`: an operator has more subtasks than key groups, or is given twice;
     /// or the directory of savepoints can't be a path.
     pub async fn coordinator(&self, job: JobId, operators: Vec<OperatorSpec>) -> Result<Coordinator> {
         check(&operators)?;
@@ -149,12 +149,10 @@ impl Storage {
     /// and none was passed over, the job never completed one.
     ///
     /// # Errors
-    /// As for [`jobs::latest`]; `NotFound`: the job has no directory. `Conflict`: it is another job's.
+    /// As for [`jobs::latest`]; `NotFound`: the job has no directory. `Conflict`: it is another job's, or in one that a job has alone.
     pub async fn latest(&self, job: JobId) -> Result<Latest> {
         let directory = self.job_directory(job)?;
-        if directory.owner().is_some() {
-            jobs::refuse_others(directory.root(), job).await?;
-        }
+        jobs::refuse_taken(&directory).await?;
         jobs::latest(&self.stores, directory.root().real(), &self.read_limits()).await
     }
 

@@ -112,6 +112,30 @@ async fn two_jobs_are_refused() {
     assert_eq!(job.coordinator.epoch(), 1);
 }
 
+/// Not so much as a new start beside what a job has, in silence.
+#[tokio::test]
+async fn no_job_has_a_directory_of_its_name_in_one_that_is_anothers_alone() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let alone = on(store.clone(), &[]);
+    let first = Job::of(&alone, OURS).await.unwrap().checkpoint(1).await.unwrap();
+    let below = on(store, &[("execution.checkpointing.create-subdir", "true")]);
+    let before = files(&alone).await;
+    for job in [OURS, OTHER] {
+        let latest = below.latest(job).await.unwrap_err();
+        for error in [refused(&below, job).await, latest] {
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+            for named in [&OURS.to_string(), "create-subdir=false", "memory:/checkpoints/_drystone/owner"] {
+                assert!(error.to_string().contains(named), "{named}: {error}");
+            }
+        }
+    }
+    assert_eq!(files(&alone).await, before);
+    assert_eq!(alone.latest(OURS).await.unwrap().found.unwrap().path, first.path);
+    // Whoever knows that the job is over says so.
+    alone.stores().locate(&root().join("_drystone/owner").unwrap()).unwrap().delete().await.unwrap();
+    Job::of(&below, OTHER).await.unwrap().checkpoint(1).await.unwrap();
+}
+
 #[tokio::test]
 async fn foreign_files_are_refused_and_untouched() {
     for foreign in [

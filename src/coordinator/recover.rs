@@ -35,7 +35,7 @@ impl Coordinator {
     /// nothing could be deleted safely: restore the file, or remove its directory. `Invalid`: an operator has another max
     /// parallelism than its state, or fencing is off where it was on. `Unsupported`: fencing is required, and the store
     /// can't have it. `Conflict`: others claim the job all the time; or the job is to have the directory alone, and it is
-    /// another's, or holds what nobody knows of. `Store`.
+    /// another's, or holds what nobody knows of; or it is in one that a job has alone. `Store`.
     pub async fn recover(
         stores: Stores,
         directory: JobDirectory,

@@ -24,4 +24,4 @@ pub use latest::{Found, Latest, PassedOver, latest, latest_of_each};
 pub(crate) use lengths::lengths;
 pub use list::{Entry, Group, Listing, list};
 use owner::owner;
-pub(crate) use owner::refuse_others;
+pub(crate) use owner::{refuse_others, refuse_taken};

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
-use crate::store::{Location, names};
+use crate::store::{JobDirectory, Location, names};
 
 /// An id and the end of the line.
 const OWNER_BYTES_MAX: u64 = 64;
@@ -41,4 +41,29 @@ pub(crate) async fn refuse_others(root: &Location, job: JobId) -> Result<bool> {
         }
         own => Ok(own.is_some()),
     }
+}
+
+/// Fails if others have what is to be a job's directory: it, where the job is to have it alone, or else that above it.
+///
+/// # Errors
+/// `Conflict`: it is another's, or that above is one job's alone. As for [`owner`].
+pub(crate) async fn refuse_taken(directory: &JobDirectory) -> Result<()> {
+    let root = directory.root();
+    if let Some(job) = directory.owner() {
+        return refuse_others(root, job).await.map(drop);
+    }
+    let is_named = root.real().file_name().is_some_and(|name| names::parse_job_directory(name).is_some());
+    let Some(above) = root.parent().filter(|_| is_named) else { return Ok(()) };
+    let Some(owner) = owner(&above).await? else { return Ok(()) };
+    // The job itself, too: it would begin from nothing, beside what it has.
+    let message = format!(
+        "{} can't be a job's directory: that above is the directory of job {owner}, which was run with \
+         execution.checkpointing.create-subdir=false and has it alone: set that again to go on with its checkpoints, or give another \
+         directory; or, if job {owner} is over, remove {}/{}/{}",
+        root.real(),
+        above.real(),
+        names::FENCE,
+        names::OWNER
+    );
+    Err(Error::new(ErrorKind::Conflict, message))
 }
