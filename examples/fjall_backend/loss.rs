@@ -31,6 +31,11 @@ impl Loss {
         deck.pop().unwrap_or(Self::Nothing)
     }
 
+    /// Afterwards some copies are gone, or all.
+    pub fn hits_copies(self) -> bool {
+        matches!(self, Self::Copies | Self::LinksAndHalfOfCopies | Self::LinksAndCopies)
+    }
+
     pub fn strike(self, directory: &Path, random: &mut SmallRng) -> Result<()> {
         if matches!(self, Self::Links | Self::LinksAndHalfOfCopies | Self::LinksAndCopies) {
             remove(&directory.join(LINKS))?;
