@@ -1,9 +1,9 @@
 //! Where a copy lies below a local directory, and what it looks like. Pure.
 //!
 //! ```text
-//! <directory>/drystone-backup/<job>/<name>          a file's bytes, the CRC-32C of each block of them, the end
-//! <directory>/drystone-backup/<job>/<name>.part     one in the making
-//! <directory>/drystone-backup/<job>/<worker>.lock   locked while the worker lives
+//! <directory>/drystone-backup/<job>-<8 hex>/<name>          a file's bytes, the CRC-32C of each block of them, the end
+//! <directory>/drystone-backup/<job>-<8 hex>/<name>.part     one in the making
+//! <directory>/drystone-backup/<job>-<8 hex>/<worker>.lock   locked while the worker lives
 //! ```
 //!
 //! Whoever knows a file's path in the store knows its copy's: nothing has to be looked up.
