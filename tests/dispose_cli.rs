@@ -131,6 +131,23 @@ fn what_is_in_its_directory_and_named_by_nobody_is_said_to_stay() {
     }
 }
 
+/// What is in the directory can't be said then: all of it stays.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_no_path_has_is_refused() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let copied = Copied::new("v2-savepoint-native-rocksdb");
+    let foreign = copied.at(NATIVE).join(OsStr::from_bytes(b"x\xff"));
+    std::fs::write(&foreign, "").unwrap();
+    let output = copied.drystone("dispose", NATIVE, &["--delete"]);
+    assert_eq!(output.status.code(), Some(2), "{}", out(&output));
+    assert!(err(&output).contains("x%FF") && err(&output).contains("rename it"), "{}", err(&output));
+    std::fs::remove_file(foreign).unwrap();
+    assert_eq!(copied.drystone("dispose", NATIVE, &["--delete"]).status.code(), Some(0));
+    assert!(!copied.at(NATIVE).exists());
+}
+
 #[test]
 fn what_tasks_own_stays_unless_it_is_asked_for() {
     let copied = Copied::new("v1-hashmap-merged-within");

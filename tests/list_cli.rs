@@ -291,6 +291,36 @@ fn a_job_without_checkpoints_is_listed() {
     }
 }
 
+/// What no path can name isn't ours, but what is in it isn't known either. The others can be listed.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_no_path_has_stops_no_other_job() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let other = "ckpt/fedcba9876543210fedcba9876543210";
+    for (name, shown) in [(&b"x\xff"[..], "x%FF"), (b"sp\x1b[31m", "sp\\u{1b}[31m")] {
+        let copied = plain();
+        copied.write(&format!("{other}/chk-1/_metadata"), "damaged");
+        fs::write(copied.at(other).join(OsStr::from_bytes(name)), "").unwrap();
+        let output = copied.drystone("list", "ckpt", &[]);
+        let text = out(&output);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        assert!(text.contains("JOB: 3 complete".replace("JOB", JOB).as_str()), "{text}");
+        let told = |text: &str| text.contains(shown) && text.contains("rename it") && !text.contains('\x1b');
+        let line = text.lines().last().unwrap();
+        assert!(line.starts_with(&format!("file:{}: CAN'T BE LISTED ", copied.at(other).display())), "{line}");
+        assert!(told(line), "{line}");
+        let listed = parsed(&copied.drystone("list", "ckpt", &["--json"]));
+        assert_eq!(listed["groups"][0]["problem"], Value::Null);
+        assert!(told(listed["groups"][1]["problem"].as_str().unwrap()), "{listed}");
+        for command in ["list", "latest", "sweep"] {
+            let output = copied.drystone(command, other, &[]);
+            assert_eq!(output.status.code(), Some(2), "{command}: {}", out(&output));
+            assert!(told(&err(&output)), "{command}: {}", err(&output));
+        }
+    }
+}
+
 #[test]
 fn every_fixture_is_complete() {
     for fixture in [

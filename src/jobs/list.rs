@@ -10,7 +10,7 @@ use super::glance::{Figures, Glance, State, glance};
 use super::hint::{HINT_BYTES_MAX, Hint};
 use super::survey::{Place, Survey};
 use super::{Inheritance, Standing, choice, log, owner};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CheckpointId, FileToken, JobId};
 use crate::read::{ReadLimits, ReadMemory, StateFile};
 use crate::store::{FlinkPath, Location, Stores, names};
@@ -43,6 +43,9 @@ pub struct Group {
     pub latest: Option<usize>,
     /// The epoch of the job's newest coordinator, where there is a log of them.
     pub epoch: Option<u64>,
+    /// Why a job's directory beside others can't be listed, as where a name is in it that no path can have. Then nothing else is
+    /// said.
+    pub problem: Option<String>,
     /// Why that log can't be read. Then all checkpoints count as kept.
     pub log_problem: Option<String>,
     /// What the file says that names the latest checkpoint for other tools.
@@ -82,7 +85,7 @@ pub struct Entry {
 /// metadata, a name for each file of one job at a time, and what is returned. No file of state is opened.
 ///
 /// # Errors
-/// `NotFound`: nothing of the kind is there. `Store`; what is wrong with a checkpoint is its own state.
+/// `NotFound`: nothing of the kind is there. `Invalid`: a name is in it that no path can have. `Store`; what is wrong with a checkpoint is its own state.
 pub async fn list(stores: &Stores, path: &FlinkPath, limits: &ReadLimits) -> Result<Listing> {
     let path = match (path.file_name(), path.parent()) {
         (Some(names::METADATA), Some(parent)) => parent,
@@ -97,13 +100,26 @@ pub async fn list(stores: &Stores, path: &FlinkPath, limits: &ReadLimits) -> Res
         let group = group(stores, &place.root, others, limits).await?;
         groups.extend(Some(group).filter(|group| !group.entries.is_empty() || place.is_job()));
         for job in &place.jobs {
-            groups.push(self::group(stores, &place.root.join(job)?, None, limits).await?);
+            let root = place.root.join(job)?;
+            groups.push(match self::group(stores, &root, None, limits).await {
+                Err(error) if error.kind() == ErrorKind::Invalid => Group::unlisted(&root, &error),
+                listed => listed?,
+            });
         }
     }
     if groups.is_empty() {
         return Err(place.nothing());
     }
     Ok(Listing { directory: path, groups })
+}
+
+impl Group {
+    fn unlisted(root: &Location, error: &Error) -> Self {
+        let directory = root.real().clone();
+        let job = directory.file_name().and_then(names::parse_job_directory);
+        let problem = Some(error.one_line());
+        Self { directory, job, entries: vec![], latest: None, epoch: None, problem, log_problem: None, hint: None }
+    }
 }
 
 /// A single checkpoint or savepoint.
@@ -154,7 +170,8 @@ async fn group_of(stores: &Stores, root: &Location, survey: Survey, limits: &Rea
         entry.standing = entry.number.and_then(|number| standings.get(&number).copied());
     }
     let latest = if last.is_some() { latest_by_log(&entries) } else { latest_of_all(&entries) };
-    Ok(Group { directory, job, entries, latest, epoch: last.map(|entry| entry.epoch), log_problem, hint })
+    let epoch = last.map(|entry| entry.epoch);
+    Ok(Group { directory, job, entries, latest, epoch, problem: None, log_problem, hint })
 }
 
 /// As [`latest`](super::latest()) has it.

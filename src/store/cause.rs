@@ -62,7 +62,11 @@ pub(super) fn store_error(operation: &str, place: impl fmt::Display, error: Stor
         StoreError::AlreadyExists { .. } | StoreError::Precondition { .. } => {
             (ErrorKind::Conflict, "something is already there".to_owned())
         }
-        StoreError::InvalidPath { .. } => (ErrorKind::Invalid, cause.line()),
+        // Of a listing. What it holds can't be told, so nobody may go on as if it weren't there.
+        StoreError::InvalidPath { .. } => (
+            ErrorKind::Invalid,
+            format!("{}: it is nothing of Drystone's or Flink's: rename it, or put it elsewhere", cause.line()),
+        ),
         StoreError::NotSupported { .. } | StoreError::NotImplemented { .. } => (ErrorKind::Unsupported, cause.line()),
         _ => (ErrorKind::Store, cause.line()),
     };
@@ -99,7 +103,13 @@ fn redact(text: &str) -> String {
             format!("{scheme}://{host}{path}")
         }
     });
-    words.collect::<Vec<_>>().join(" ")
+    visible(&words.collect::<Vec<_>>().join(" "))
+}
+
+/// Without control characters, which a terminal would obey.
+pub(super) fn visible(text: &str) -> String {
+    let one = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
+    text.chars().map(one).collect()
 }
 
 #[cfg(test)]

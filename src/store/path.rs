@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use object_store::path::Path as Key;
 
+use super::cause::visible;
 use crate::error::{Error, ErrorKind, Result};
 
 /// An absolute path in Flink's spelling: scheme, authority, path. Cheap to clone.
@@ -177,7 +178,10 @@ impl FlinkPath {
     /// `Invalid`: it has a control character.
     pub(crate) fn key(&self) -> Result<Key> {
         // `parse` takes the text as it is; the `From` conversions would encode it.
-        Key::parse(self.path()).map_err(|_| invalid(format!("{self} has a control character, which no store can hold")))
+        Key::parse(self.path()).map_err(|_| {
+            let shown = visible(&self.to_string());
+            invalid(format!("{shown} has a control character, which no store can hold"))
+        })
     }
 
     /// The store, the same text for all its spellings.

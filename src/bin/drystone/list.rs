@@ -26,6 +26,9 @@ fn as_text(listing: &Listing, now: SystemTime) -> String {
 }
 
 fn group_as_text(group: &Group, now: SystemTime) -> String {
+    if let Some(problem) = &group.problem {
+        return format!("{}: CAN'T BE LISTED {problem}\n", group.directory);
+    }
     let of = |is_meant: fn(&State) -> bool| group.entries.iter().filter(|entry| is_meant(&entry.state)).count() as u64;
     let mut text = format!(
         "{}: {} complete, {} broken, {} without metadata",
@@ -107,6 +110,7 @@ fn as_json(listing: &Listing, now: SystemTime) -> Value {
             "directory": group.directory.to_string(),
             "jobId": group.job.map(|job| job.to_string()),
             "epoch": group.epoch,
+            "problem": group.problem,
             "logProblem": group.log_problem,
             "latest": group.latest.and_then(|latest| group.entries.get(latest)).map(|entry| entry.path.to_string()),
             "hint": group.hint.as_ref().map(crate::latest::hint),
