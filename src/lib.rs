@@ -15,6 +15,7 @@ pub mod inspect;
 pub mod jobs;
 pub mod ledger;
 pub mod metrics;
+mod path;
 pub mod protocol;
 pub mod read;
 pub mod repack;

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::backup::{Disk, LocalDirectories};
-use crate::config::catalogue::SAVEPOINT_DIR;
 use crate::config::{Config, Settings, StorageKind};
 use crate::coordinator::{
     Coordinator, CoordinatorSettings, FencingSettings, MemoryLimits, SavepointDefaults, SavepointRequest,
@@ -56,14 +55,13 @@ impl Storage {
     /// workers hand all state to the coordinator, so it has to be little: see `drystone.memory.state-max`.
     ///
     /// # Errors
-    /// `Invalid`: a setting is wrong. `Unsupported`: another storage is asked for, or this build has no such store.
+    /// `Invalid`: a setting is wrong. `Unsupported`: this build has no such store.
     pub fn open(config: &Config) -> Result<Self> {
         let settings = settings(config)?;
-        let Some(directory) = &settings.checkpoint_dir else {
+        let Some(directory) = settings.checkpoint_dir.clone() else {
             let directory = FlinkPath::parse(IN_MEMORY)?;
             return Ok(Self { is_in_memory: true, ..Self::of(Stores::new(), directory, settings)? });
         };
-        let directory = FlinkPath::parse(directory).map_err(|e| e.context("execution.checkpointing.dir"))?;
         Self::of(Stores::new(), directory, settings)
     }
 
@@ -83,19 +81,13 @@ impl Storage {
     /// As for [`open`](Self::open).
     pub fn of(stores: Stores, directory: FlinkPath, settings: Settings) -> Result<Self> {
         settings.validate()?;
-        if let StorageKind::Other(name) = &settings.storage {
-            let message = format!(
-                "execution.checkpointing.storage={name} is none of ours: give filesystem, jobmanager, or nothing"
-            );
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
         stores.locate(&directory)?;
         let directories = || settings.local_backup_dirs.iter().map(PathBuf::from).collect();
         let is_used = settings.keeps_local() || settings.restores_from_local();
         let local = is_used.then(|| LocalDirectories::new(directories()));
         // There is a directory, whoever has named it.
-        let with_directory = Settings { checkpoint_dir: Some(directory.to_string()), ..settings.clone() };
-        let is_in_memory = with_directory.storage_kind() == StorageKind::JobManager;
+        let directory_settings = Settings { checkpoint_dir: Some(directory.clone()), ..settings.clone() };
+        let is_in_memory = directory_settings.storage_kind() == StorageKind::JobManager;
         Ok(Self { is_in_memory, stores, directory, settings, tokens: Arc::new(rand::random::<u64>), local })
     }
 
@@ -133,13 +125,13 @@ impl Storage {
     ///
     /// # Errors
     /// As for [`Coordinator::recover`]; among them `Conflict`: with `execution.checkpointing.create-subdir=false` the directory is
-    /// another job's, or holds what nobody knows of; without, a job has the checkpoint directory alone. `Invalid`: an operator has more subtasks than key groups, or is given twice;
-    /// or the directory of savepoints can't be a path.
+    /// another job's, or holds what nobody knows of; without, a job has the checkpoint directory alone. `Invalid`: an operator has
+    /// no subtask, or more of them than key groups, or more of those than there can be, or is given twice.
     pub async fn coordinator(&self, job: JobId, operators: Vec<OperatorSpec>) -> Result<Coordinator> {
         check(&operators)?;
         let directory = self.job_directory(job)?;
         let settings = self.coordinator_settings();
-        let savepoints = self.savepoint_defaults()?;
+        let savepoints = self.savepoint_defaults();
         let tokens = self.tokens.clone();
         let coordinator = Coordinator::recover(self.stores.clone(), directory, operators, settings, tokens).await?;
         Ok(coordinator.with_savepoint_defaults(savepoints))
@@ -174,7 +166,7 @@ impl Storage {
     /// [driver](crate::driver::Handle::request) asks so by itself.
     ///
     /// # Errors
-    /// `Invalid`: there is no directory, or it can't be a path.
+    /// `Invalid`: there is no directory.
     pub fn savepoint(
         &self,
         directory: Option<&FlinkPath>,
@@ -184,15 +176,13 @@ impl Storage {
         let pack = self.settings.savepoint_pack;
         let defaults = match directory {
             Some(_) => SavepointDefaults { directory: None, pack },
-            None => self.savepoint_defaults()?,
+            None => self.savepoint_defaults(),
         };
         defaults.request(directory, format, action)
     }
 
-    fn savepoint_defaults(&self) -> Result<SavepointDefaults> {
-        let configured = self.settings.savepoint_dir.as_deref().map(FlinkPath::parse).transpose();
-        let directory = configured.map_err(|e| e.context(SAVEPOINT_DIR.key))?;
-        Ok(SavepointDefaults { directory, pack: self.settings.savepoint_pack })
+    fn savepoint_defaults(&self) -> SavepointDefaults {
+        SavepointDefaults { directory: self.settings.savepoint_dir.clone(), pack: self.settings.savepoint_pack }
     }
 
     /// Loads a checkpoint, by its directory or its `_metadata`, to read state from it; where local backup is configured, from

@@ -39,8 +39,9 @@ fn another(kind: Kind) -> (&'static str, Value) {
         Kind::Bytes { .. } => ("70000", Value::Int(70_000)),
         Kind::Duration { .. } => ("PT7S", Value::Duration("7 s".parse().unwrap())),
         Kind::OneOf(names) => ("", Value::Text(names[1].into())),
-        Kind::Text => ("x.Factory", Value::Text("x.Factory".into())),
-        Kind::Path => ("s3://b/x", Value::Text("s3://b/x".into())),
+        Kind::Storage => ("FileSystem", Value::Text("filesystem".into())),
+        Kind::Name => ("x.Factory", Value::Text("x.Factory".into())),
+        Kind::Path => ("s3://b/x/", Value::Path("s3://b/x".parse().unwrap())),
         _ => ("/a,/b", Value::Paths(vec!["/a".into(), "/b".into()])),
     }
 }
@@ -115,7 +116,7 @@ fn the_first_spelling_that_is_there_counts() {
     }
     let both = config(&[("execution.checkpointing.dir", "/new"), ("state.checkpoints.dir", "/old")]);
     let (settings, warnings) = both.settings().unwrap();
-    assert_eq!(settings.checkpoint_dir.as_deref(), Some("/new"));
+    assert_eq!(settings.checkpoint_dir, Some("/new".parse().unwrap()));
     assert_eq!(warnings.len(), 1);
     assert_eq!(warnings[0].kind, WarningKind::Overridden);
     let text = warnings[0].to_string();
@@ -164,7 +165,7 @@ fn nothing_given_is_flinks_defaults() {
     assert_eq!(settings.max_file_size, MemorySize(32 << 20));
     assert_eq!(settings.space_floor(), MemorySize(32 << 20));
     assert_eq!((settings.max_subtasks_per_file, settings.max_space_amplification), (None, Some(2.0)));
-    assert_eq!((settings.storage.clone(), settings.num_retained), (StorageKind::Unset, 1));
+    assert_eq!((settings.storage, settings.num_retained), (StorageKind::Unset, 1));
     assert_eq!(settings.data_inline_threshold, MemorySize(20 << 10));
     // 4096 is given, but a buffer holds at least what may go inline.
     assert_eq!(settings.write_buffer_size(), MemorySize(20 << 10));
@@ -226,8 +227,14 @@ fn a_wrong_value_is_named_with_its_key_and_what_is_allowed() {
         ("drystone.upload.part-size", "4mb", "from 5 mb to 5 gb"),
         ("execution.checkpointing.write-buffer-size", "-2", "from -1 to 2147483647"),
         ("execution.checkpointing.write-buffer-size", "4kb", "without a unit"),
-        ("execution.checkpointing.storage", "", "a text that isn't empty"),
-        ("execution.checkpointing.dir", "", "a path that isn't empty"),
+        ("execution.checkpointing.storage", "", "filesystem, jobmanager"),
+        ("execution.checkpointing.storage", "x.Factory", "filesystem, jobmanager"),
+        ("state.backend.type", "", "a name"),
+        ("state.backend.type", "s3://x", "a name"),
+        ("execution.checkpointing.dir", "", "an absolute path"),
+        ("execution.checkpointing.dir", "x/y", "an absolute path"),
+        ("execution.checkpointing.savepoint-dir", "s3:", "an absolute path"),
+        ("execution.state-recovery.path", "/x/../y", "an absolute path"),
         ("execution.checkpointing.interval", "9", "0 (off), or a duration from 10 ms up"),
         ("execution.checkpointing.interval-during-backlog", "9 ms", "0 (off), or a duration from 10 ms up"),
         ("execution.checkpointing.timeout", "0", "a duration from 10 ms up"),
@@ -318,8 +325,9 @@ fn what_is_in_effect_may_differ_from_what_is_given() {
     assert_eq!(settings(&none).write_buffer_size(), MemorySize(0));
 
     let merging = ("execution.checkpointing.file-merging.enabled", "true");
-    for (storage, ineffective) in [("jobmanager", true), ("x.Factory", false)] {
-        let (_, warnings) = config(&[merging, ("execution.checkpointing.storage", storage)]).settings().unwrap();
+    for (storage, ineffective) in [("jobmanager", true), ("filesystem", false)] {
+        let pairs = [merging, ("execution.checkpointing.storage", storage), ("execution.checkpointing.dir", "/x")];
+        let (_, warnings) = config(&pairs).settings().unwrap();
         assert_eq!(warnings.iter().any(|warning| warning.key == merging.0), ineffective, "{storage}: {warnings:?}");
     }
     for (key, value) in [
@@ -327,7 +335,6 @@ fn what_is_in_effect_may_differ_from_what_is_given() {
         ("execution.checkpointing.unaligned.forced", "true"),
         ("execution.checkpointing.aligned-checkpoint-timeout", "1 s"),
         ("execution.checkpointing.interval-during-backlog", "1 min"),
-        ("execution.checkpointing.storage", "filesytem"),
     ] {
         let warnings = config(&[(key, value)]).settings().unwrap().1;
         assert_eq!(
@@ -424,6 +431,7 @@ fn storage_reads_what_it_is_said_to_act_on_and_nothing_else() {
             "file_merging_enabled" => "merges_files",
             "from_local" => "restores_from_local",
             "local_backup_enabled" => "keeps_local",
+            "storage" => "storage_kind",
             field => field,
         };
         assert_eq!(is_read(reader), found.user == User::Storage, "{}: {}", found.key, found.user);
@@ -456,9 +464,9 @@ fn lists_of_paths_are_read_as_they_are_shown() {
     let cases: [(&str, &[&str], &str); 5] = [
         ("/a,/b:/c", &["/a", "/b", "/c"], "/a,/b,/c"),
         ("[/a, /b]", &["/a", "/b"], "/a,/b"),
-        ("[/a,b, c:/d]", &["/a,b", "c:/d"], "[/a,b, c:/d]"),
-        (":[,,]", &["[", "]"], "[[, ]]"),
-        ("[,,,[,,]", &[",,,[,,"], "[,,,[,,]"),
+        ("[/a,b, /c:/d]", &["/a,b", "/c:/d"], "[/a,b, /c:/d]"),
+        ("[/,,,[,,]", &["/,,,[,,"], "[/,,,[,,]"),
+        (":,", &[], ""),
     ];
     for (text, expected, shown) in cases {
         let value = Kind::Paths.parse(text).unwrap();
@@ -466,4 +474,17 @@ fn lists_of_paths_are_read_as_they_are_shown() {
         assert_eq!(value.to_string(), shown, "{text}");
         assert_eq!(Kind::Paths.parse(shown).unwrap(), value, "{text}");
     }
+}
+
+/// Flink takes blanks around a path for a part of it, and one that isn't absolute from where its process was started.
+#[test]
+fn lists_of_paths_that_mean_something_else_are_refused() {
+    let key = "execution.checkpointing.local-backup.dirs";
+    for text in ["/a, /b", "/a ,/b", " /a", "/a,\t/b", "[/a,  /b]", "/a,b", "[/a, b]", "a", "/a,s3://x", "file:/a"] {
+        let error = refused(&[(key, text)]);
+        let expected = "allowed: absolute local paths, separated by commas without blanks, or a list in YAML";
+        assert_eq!(error, format!("{key}={text}: {expected}"));
+    }
+    let made = Settings { local_backup_dirs: vec!["a".into()], ..Settings::default() };
+    assert!(made.validate().unwrap_err().to_string().contains(&format!("{key}=a: allowed: absolute")));
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use drystone::config::{CATALOGUE, reference};
+use drystone::config::{CATALOGUE, Kind, reference};
 use serde_json::Value;
 
 fn drystone(arguments: &[&str]) -> Output {
@@ -105,6 +105,39 @@ fn everything_that_is_wrong_is_listed() {
     let output = drystone(&["config", "check", &broken]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stdout(&output).starts_with(&format!("BAD {broken}: line ")), "{}", stdout(&output));
+}
+
+#[test]
+fn what_no_store_is_for_is_wrong_and_credentials_are_not_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    for option in CATALOGUE.iter().filter(|option| option.kind == Kind::Path) {
+        for (value, problem) in [
+            ("s3://AKIA:SECRET@bucket/x", "credentials"),
+            ("'s3:'", "names no bucket"),
+            ("relative/x", "isn't absolute"),
+            ("foo://x/y", "no store for the scheme 'foo'"),
+            ("file://host/x", "names a host"),
+        ] {
+            let path = written(directory.path(), "x.yaml", &format!("{}: {value}\n", option.key));
+            for json in [&[][..], &["--json"]] {
+                let output = drystone(&[&["config", "check", &path], json].concat());
+                let said = stdout(&output) + &stderr(&output);
+                assert_eq!(output.status.code(), Some(1), "{value}: {said}");
+                assert!(said.contains(problem) && !said.contains("SECRET"), "{said}");
+            }
+            let text = stdout(&drystone(&["config", "check", &path]));
+            assert!(text.starts_with(&format!("BAD {path}:1: {}=", option.key)), "{text}");
+            assert!(text.ends_with("bad: 1 error, 0 warnings\n"), "{text}");
+        }
+        // Also in a build without that store.
+        let path = written(directory.path(), "x.yaml", &format!("{}: gs://bucket/x\n", option.key));
+        assert_eq!(drystone(&["config", "check", &path]).status.code(), Some(0), "{}", option.key);
+    }
+    let path = written(directory.path(), "x.yaml", "execution.checkpointing.storage: s3\n");
+    let output = drystone(&["config", "check", &path]);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = format!("BAD {path}:1: execution.checkpointing.storage=s3: allowed: filesystem, jobmanager");
+    assert!(stdout(&output).starts_with(&expected), "{}", stdout(&output));
 }
 
 #[test]

@@ -282,5 +282,5 @@ fn names_that_contradict_each_other_or_lack_something_are_refused() {
     let text = refused(&[both[0], both[1], ("execution.checkpointing.dir", "file:/c")]).to_string();
     assert!(text.contains("otherwise than execution.checkpointing.storage=filesystem"), "{text}");
     let other = refused(&[("execution.checkpointing.storage", "com.example.Storage")]);
-    assert_eq!(other.kind(), ErrorKind::Unsupported, "{other}");
+    assert_eq!(other.kind(), ErrorKind::Invalid, "{other}");
 }

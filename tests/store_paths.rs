@@ -43,6 +43,8 @@ fn paths_are_spelled_as_flink_does() {
         ("s3://b/", "s3://b/"),
         ("abfss://c@a.dfs.core.windows.net/x", "abfss://c@a.dfs.core.windows.net/x"),
         ("hdfs://user@host:8020/x", "hdfs://user@host:8020/x"),
+        ("http://[::1]:80/x", "http://[::1]:80/x"),
+        ("http://[fe80::a]/x", "http://[fe80::a]/x"),
         ("memory:///x", "memory:/x"),
     ] {
         assert_eq!(path(text).to_string(), spelled, "{text}");
@@ -94,6 +96,11 @@ fn secrets_are_refused_and_not_repeated() {
         "S3A:/key:SECRET@bucket/x",
         "gs:///key:SECRET@bucket/x",
         "s3:\\\\key:SECRET@bucket/x",
+        // A slash in a key ends what reads like the host.
+        "s3://AKIA:ab/SECRET@bucket/x",
+        "s3a://AKIA:/SECRET@bucket/x",
+        "hdfs://user:ab/SECRET@host/x",
+        "abfss://c:ab/SECRET@a.dfs.core.windows.net/x",
         "http:SECRET",
         "az:SECRET@x",
     ] {

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 const MODULES: &[(&str, &[&str], bool)] = &[
     ("id", &[], false),
     ("error", &[], false),
-    ("config", &["error"], false),
+    ("path", &["error"], false),
+    ("config", &["error", "path"], false),
     ("metrics", &[], false),
     ("handle", &["id"], false),
     ("protocol", &["handle", "id"], false),
@@ -17,7 +18,7 @@ const MODULES: &[(&str, &[&str], bool)] = &[
     ("ledger", &["config", "error", "handle", "id", "protocol"], false),
     ("schedule", &["config", "error", "id"], false),
     ("format", &["error", "handle", "id", "protocol"], false),
-    ("store", &["error", "id", "metrics", "sync"], true),
+    ("store", &["error", "id", "metrics", "path", "sync"], true),
     ("backup", &["format", "id", "metrics", "store", "sync"], true),
     ("write", &["backup", "error", "format", "handle", "id", "metrics", "store", "sync"], true),
     ("read", &["backup", "error", "format", "handle", "id", "metrics", "store", "sync"], true),

@@ -74,10 +74,10 @@ catalogue! {
             "Bytes in files per byte in use, above which files are written anew; below 1 or NaN, none ever is.";
     }
     "Storage" {
-        STORAGE "execution.checkpointing.storage" as [deprecated("state.checkpoint-storage")] Kind::Text, None, Storage:
+        STORAGE "execution.checkpointing.storage" as [deprecated("state.checkpoint-storage")] Kind::Storage, None, Storage:
             "Where checkpoints go: filesystem, or jobmanager, which is the coordinator's memory and the metadata. Unset, filesystem \
              where there is a directory. Flink's names of classes are understood, other factories aren't.";
-        STATE_BACKEND "state.backend.type" as [deprecated("state.backend")] Kind::Text, None, Engine:
+        STATE_BACKEND "state.backend.type" as [deprecated("state.backend")] Kind::Name, None, Engine:
             "The state backend. Of the older names jobmanager and filesystem also say where checkpoints go, as the storage of the \
              same name; rocksdb and hashmap don't.";
         CHECKPOINT_DIR "execution.checkpointing.dir"

@@ -4,6 +4,7 @@ use super::finding::{Problem, Warning, WarningKind};
 use super::{CheckpointMode, Config, ConfigOption, FlinkDuration, Given, Place, Settings, StorageKind};
 use super::{catalogue, unknown};
 use crate::error::{Error, ErrorKind, Result};
+use crate::path;
 
 /// All there is to say about a configuration.
 #[derive(Clone, Debug)]
@@ -60,7 +61,7 @@ impl Config {
     fn locate(&self, check: &mut Check) {
         for problem in check.problems.iter_mut() {
             if let Some(given) = self.given_as(&problem.key) {
-                (problem.key, problem.value) = (given.key.to_string(), given.text.to_string());
+                (problem.key, problem.value) = (given.key.to_string(), path::shown(given.text).to_string());
                 problem.place = given.place;
             }
         }
@@ -160,7 +161,7 @@ impl Settings {
         let of_backend = self.state_backend.as_deref().and_then(StorageKind::of_backend);
         if self.storage_kind() == StorageKind::FileSystem && self.checkpoint_dir.is_none() {
             let text = format!("needs {}, which isn't given", catalogue::CHECKPOINT_DIR.key);
-            match (&self.storage, &self.state_backend) {
+            match (self.storage, &self.state_backend) {
                 (StorageKind::Unset, Some(backend)) => {
                     refuse([&catalogue::STATE_BACKEND, &catalogue::CHECKPOINT_DIR], backend.clone(), text);
                 }
@@ -208,11 +209,6 @@ impl Settings {
             let text = format!("has no effect without files: set {}", catalogue::CHECKPOINT_DIR.key);
             warn(&catalogue::FILE_MERGING_ENABLED, text);
         }
-        if let StorageKind::Other(name) = &self.storage {
-            let text =
-                format!("{name} is none of ours, and nothing opens it here: allowed are filesystem and jobmanager");
-            warn(&catalogue::STORAGE, text);
-        }
         if !self.unaligned.enabled {
             let text = format!("has no effect without {}", catalogue::UNALIGNED_ENABLED.key);
             if self.unaligned.forced {
@@ -239,7 +235,10 @@ impl Settings {
 }
 
 fn problem(key: &str, value: &str, text: String, place: Place) -> Problem {
-    Problem { key: key.to_string(), value: value.to_string(), place, text }
+    let shown = path::shown(value);
+    // Some texts repeat the value.
+    let text = if shown == value { text } else { text.replace(&format!("'{value}'"), shown) };
+    Problem { key: key.to_string(), value: shown.to_string(), place, text }
 }
 
 fn warning(kind: WarningKind, option: &ConfigOption, text: &str) -> Warning {

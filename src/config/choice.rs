@@ -92,7 +92,7 @@ const CLASSES: &str = "org.apache.flink.runtime.state.storage.";
 const BACKENDS: &str = "org.apache.flink.runtime.state.";
 
 /// Where checkpoints go.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum StorageKind {
     /// Nothing is given: to the checkpoint directory if there is one, else to the job manager.
     #[default]
@@ -101,20 +101,16 @@ pub enum StorageKind {
     JobManager,
     /// To the checkpoint directory.
     FileSystem,
-    /// Where a factory of this name says.
-    Other(String),
 }
 
 impl StorageKind {
-    pub(super) fn named(name: &str) -> Self {
-        match name.to_ascii_lowercase().as_str() {
-            "jobmanager" => Self::JobManager,
-            "filesystem" => Self::FileSystem,
-            _ => match name.strip_prefix(CLASSES).map(|class| class.strip_suffix("Factory").unwrap_or(class)) {
-                Some("JobManagerCheckpointStorage") => Self::JobManager,
-                Some("FileSystemCheckpointStorage") => Self::FileSystem,
-                _ => Self::Other(name.to_string()),
-            },
+    /// `None`: it is a factory of others', which nothing here opens.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        let class = name.strip_prefix(CLASSES).map(|class| class.strip_suffix("Factory").unwrap_or(class));
+        match (name.to_ascii_lowercase().as_str(), class) {
+            ("jobmanager", _) | (_, Some("JobManagerCheckpointStorage")) => Some(Self::JobManager),
+            ("filesystem", _) | (_, Some("FileSystemCheckpointStorage")) => Some(Self::FileSystem),
+            _ => None,
         }
     }
 
@@ -130,12 +126,11 @@ impl StorageKind {
     }
 
     /// As it is configured; `None` if it isn't.
-    pub fn name(&self) -> Option<&str> {
+    pub fn name(self) -> Option<&'static str> {
         match self {
             Self::Unset => None,
             Self::JobManager => Some("jobmanager"),
             Self::FileSystem => Some("filesystem"),
-            Self::Other(name) => Some(name),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::choice::{CheckpointMode, ClaimMode, Fencing, Retention, StorageKind};
 use super::option::ConfigOption;
 use super::{FlinkDuration, MemorySize, Value};
+use crate::path::FlinkPath;
 
 /// A field of [`Settings`](super::Settings).
 ///
@@ -56,12 +57,25 @@ field!(
 );
 field!(Duration, Value::Duration(value) => value.0; it => Some(Value::Duration(FlinkDuration(*it))));
 field!(String, Value::Text(value) => value; it => Some(Value::Text(it.clone())));
+// Optional only: there is no path that stands for none.
+impl Field for Option<FlinkPath> {
+    fn set(&mut self, value: Value) {
+        if let Value::Path(path) = value {
+            *self = Some(path);
+        }
+    }
+
+    fn get(&self) -> Option<Value> {
+        self.clone().map(Value::Path)
+    }
+}
+
 field!(
     Vec<String>,
     Value::Paths(value) => value;
     it => (!it.is_empty()).then(|| Value::Paths(it.clone()))
 );
-field!(StorageKind, Value::Text(name) => Self::named(&name); it => it.name().map(|name| Value::Text(name.into())));
+field!(StorageKind, Value::Text(name) => Self::named(&name).unwrap_or_default(); it => it.name().and_then(named));
 field!(CheckpointMode, Value::Text(name) => Self::named(&name).unwrap_or_default(); it => named(it.name()));
 field!(Fencing, Value::Text(name) => Self::named(&name).unwrap_or_default(); it => named(it.name()));
 field!(Retention, Value::Text(name) => Self::named(&name).unwrap_or_default(); it => named(it.name()));

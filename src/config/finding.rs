@@ -16,7 +16,7 @@ pub struct Place {
 pub struct Problem {
     /// The key, as it is given.
     pub key: String,
-    /// The value, as it is given.
+    /// The value, as it is given; stars in its place where it may hold a password or a key.
     pub value: String,
     /// Where.
     pub place: Place,
@@ -29,7 +29,7 @@ pub struct Problem {
 pub struct Warning {
     /// What it is about.
     pub kind: WarningKind,
-    /// The key, as it is given.
+    /// The key, as it is given. Empty: it is unknown, of a line that can't be read.
     pub key: String,
     /// Where.
     pub place: Place,
@@ -89,6 +89,9 @@ impl fmt::Display for Problem {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}: {}", self.place, self.key, self.text)
+        match self.key.as_str() {
+            "" => write!(f, "{}{}", self.place, self.text),
+            key => write!(f, "{}{key}: {}", self.place, self.text),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The line format of Flink 1's `flink-conf.yaml`: `key: value`, read as Flink 1 read it.
 
 use super::finding::WarningKind;
-use super::{Config, java_trim};
+use super::{Config, before_value, java_trim};
 
 impl Config {
     /// Reads the old `flink-conf.yaml`: a `key: value` in each line, from `#` on a comment, nothing nested or quoted.
@@ -15,15 +15,13 @@ impl Config {
             if content.is_empty() {
                 continue;
             }
-            let (key, value) = match content.split_once(": ") {
-                Some((key, value)) => (java_trim(key), java_trim(value)),
-                None => (content, ""),
-            };
-            if key.is_empty() || value.is_empty() {
-                let text = "no key with a value, so that it is passed over; allowed: key, colon, blank, value";
-                config.warn(WarningKind::Unreadable, key, number, text.to_string());
-            } else {
-                config.insert(key.to_string(), value.to_string(), Some(number));
+            let pair = content.split_once(": ").map(|(key, value)| (java_trim(key), java_trim(value)));
+            match pair.filter(|(key, value)| !key.is_empty() && !value.is_empty()) {
+                Some((key, value)) => config.insert(key.to_string(), value.to_string(), Some(number)),
+                None => {
+                    let text = "no key with a value, so that it is passed over; allowed: key, colon, blank, value";
+                    config.warn(WarningKind::Unreadable, before_value(content), number, text.to_string());
+                }
             }
         }
         config

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{FlinkDuration, MemorySize, java_trim};
+use super::{FlinkDuration, MemorySize, StorageKind, java_trim};
+use crate::path::FlinkPath;
 
 /// The type of an option, with the range of what is allowed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,11 +47,13 @@ pub enum Kind {
     },
     /// One of these names, in any case.
     OneOf(&'static [&'static str]),
-    /// Any text but none.
-    Text,
-    /// A path or a URI.
+    /// What names a [`StorageKind`].
+    Storage,
+    /// The name of something that others know, also of a class.
+    Name,
+    /// A [`FlinkPath`](crate::store::FlinkPath).
     Path,
-    /// Local paths, separated by commas or colons, or a YAML list.
+    /// Absolute local paths, separated by commas or colons, or a YAML list.
     Paths,
 }
 
@@ -68,8 +71,10 @@ pub enum Value {
     Memory(MemorySize),
     /// Of [`Kind::Duration`].
     Duration(FlinkDuration),
-    /// Of [`Kind::OneOf`], as the option spells it, [`Kind::Text`] and [`Kind::Path`].
+    /// Of [`Kind::OneOf`] and [`Kind::Storage`], as the option spells it, and [`Kind::Name`].
     Text(String),
+    /// Of [`Kind::Path`].
+    Path(FlinkPath),
     /// Of [`Kind::Paths`].
     Paths(Vec<String>),
 }
@@ -91,7 +96,14 @@ impl Kind {
                 let found = names.iter().find(|name| name.eq_ignore_ascii_case(text));
                 found.map(|name| Value::Text((*name).to_string()))
             }
-            Self::Text | Self::Path => (!text.is_empty()).then(|| Value::Text(text.to_string())),
+            Self::Storage => {
+                StorageKind::named(text).and_then(|storage| Some(Value::Text(storage.name()?.to_string())))
+            }
+            Self::Name => Some(Value::Text(text.to_string())),
+            Self::Path => {
+                let path = FlinkPath::parse(text).and_then(|path| path.check_key().map(|()| path));
+                return path.map(Value::Path).map_err(|e| format!("{}; allowed: {}", own(e), self.allowed()));
+            }
             Self::Paths => Some(Value::Paths(paths(text))),
         };
         self.within(value.ok_or_else(|| format!("allowed: {}", self.allowed()))?)
@@ -107,8 +119,12 @@ impl Kind {
             (Self::Memory { min, max }, Value::Memory(size)) => (min..=max).contains(&&size.0),
             (Self::Duration { min, off }, Value::Duration(length)) => length.0 >= *min || *off && length.0.is_zero(),
             (Self::OneOf(names), Value::Text(name)) => names.contains(&name.as_str()),
-            (Self::Text | Self::Path, Value::Text(text)) => !text.is_empty(),
-            (Self::Bool, Value::Bool(_)) | (Self::Paths, Value::Paths(_)) => true,
+            (Self::Storage, Value::Text(name)) => StorageKind::named(name).is_some(),
+            // A path or a URL has strayed here, and who knows what with it.
+            (Self::Name, Value::Text(name)) => !name.is_empty() && !name.contains([':', '/', '@', '?']),
+            (Self::Bool, Value::Bool(_)) | (Self::Path, Value::Path(_)) => true,
+            // Flink takes blanks around a path for a part of it, and relative ones from wherever it was started.
+            (Self::Paths, Value::Paths(paths)) => paths.iter().all(|path| path.starts_with('/') && path.trim() == path),
             _ => false,
         };
         if good { Ok(()) } else { Err(format!("allowed: {}", self.allowed())) }
@@ -135,8 +151,8 @@ impl Kind {
             Self::Memory { .. } => "memory",
             Self::Bytes { .. } => "bytes",
             Self::Duration { .. } => "duration",
-            Self::OneOf(_) => "enum",
-            Self::Text => "string",
+            Self::OneOf(_) | Self::Storage => "enum",
+            Self::Name => "string",
             Self::Path => "path",
             Self::Paths => "paths",
         }
@@ -159,9 +175,10 @@ impl Kind {
             Self::Duration { min, off: true } => format!("0 (off), or a duration from {} up", FlinkDuration(min)),
             Self::Duration { min, off: false } => format!("a duration from {} up", FlinkDuration(min)),
             Self::OneOf(names) => names.join(", "),
-            Self::Text => "a text that isn't empty".into(),
-            Self::Path => "a path that isn't empty".into(),
-            Self::Paths => "local paths, separated by commas".into(),
+            Self::Storage => "filesystem, jobmanager, or what Flink calls its classes for them".into(),
+            Self::Name => "a name, also of a class".into(),
+            Self::Path => "an absolute path, as in /x or s3://bucket/x".into(),
+            Self::Paths => "absolute local paths, separated by commas without blanks, or a list in YAML".into(),
         }
     }
 }
@@ -214,6 +231,7 @@ impl fmt::Display for Value {
             Self::Memory(value) => write!(f, "{value}"),
             Self::Duration(value) => write!(f, "{value}"),
             Self::Text(value) => f.write_str(value),
+            Self::Path(value) => write!(f, "{value}"),
             Self::Paths(values) => {
                 let joined = values.join(",");
                 // With commas, colons or brackets in them only YAML's way tells them apart.

@@ -33,6 +33,11 @@ pub use reference::reference;
 pub use settings::{Recovery, Settings, Unaligned};
 pub use source::{Config, Given};
 
+/// The key of what reads like a key with its value, but isn't one: what follows may be a password. Empty: it may be all.
+fn before_value(text: &str) -> &str {
+    text.find([':', '=', ' ', '\t']).map_or("", |end| &text[..end])
+}
+
 /// Java's `String.trim`: every character up to the blank, not only what Unicode calls white space.
 fn java_trim(text: &str) -> &str {
     text.trim_matches(|c| c <= ' ')

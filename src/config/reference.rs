@@ -23,7 +23,8 @@ an option takes its value, but the key stays an option of its own.
 | memory | digits, then nothing (bytes) or `b`, `kb`, `mb`, `gb`, `tb`, of 1,024 each |
 | duration | digits, then nothing (milliseconds) or `d`, `h`, `min`, `s`, `ms`, `µs`, `ns`; or ISO-8601, as in `PT1H30M` |
 | enum | one of the names, in any case |
-| paths | local paths, separated by commas or colons; in YAML, a list |
+| path | absolute: `/x`, `file:/x`, `s3://bucket/x`; credentials come from the environment, never from here |
+| paths | absolute local paths, separated by commas or colons without blanks; in YAML, a list |
 
 ";
 

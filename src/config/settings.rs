@@ -9,6 +9,7 @@ use super::choice::{CheckpointMode, ClaimMode, Fencing, Retention, StorageKind};
 use super::field::{Field, initial};
 use super::option::ConfigOption;
 use super::{MemorySize, Value};
+use crate::path::FlinkPath;
 
 /// A struct with a field for each option, its defaults, and the one place that knows which option is which field's.
 macro_rules! settings {
@@ -78,8 +79,8 @@ settings! {
         /// [`Settings::storage_kind`] has what is in effect.
         storage: StorageKind = STORAGE,
         state_backend: Option<String> = STATE_BACKEND,
-        checkpoint_dir: Option<String> = CHECKPOINT_DIR,
-        savepoint_dir: Option<String> = SAVEPOINT_DIR,
+        checkpoint_dir: Option<FlinkPath> = CHECKPOINT_DIR,
+        savepoint_dir: Option<FlinkPath> = SAVEPOINT_DIR,
         create_subdir: bool = CREATE_SUBDIR,
         /// From 1 up.
         num_retained: u32 = NUM_RETAINED,
@@ -150,7 +151,7 @@ settings! {
 settings! {
     /// Settings of a job's start.
     Recovery {
-        path: Option<String> = RECOVERY_PATH,
+        path: Option<FlinkPath> = RECOVERY_PATH,
         claim_mode: ClaimMode = CLAIM_MODE,
         ignore_unclaimed_state: bool = IGNORE_UNCLAIMED_STATE,
         /// `None`: every checkpoint is restored with its records in flight.
@@ -170,12 +171,12 @@ impl Settings {
     /// Where checkpoints go: never [`StorageKind::Unset`].
     pub fn storage_kind(&self) -> StorageKind {
         let of_backend = || StorageKind::of_backend(self.state_backend.as_deref()?);
-        match &self.storage {
+        match self.storage {
             StorageKind::Unset => of_backend().unwrap_or(match self.checkpoint_dir {
                 Some(_) => StorageKind::FileSystem,
                 None => StorageKind::JobManager,
             }),
-            given => given.clone(),
+            given => given,
         }
     }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
-use super::Config;
+use super::{Config, before_value};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Text of one document, counted as often as it is used: aliases of aliases grow without bound, and so do keys that come
@@ -62,7 +62,11 @@ fn flatten(entries: &[(String, u64, Rc<Node>)], prefix: &str, config: &mut Confi
         let key = format!("{prefix}{name}");
         match &node.content {
             Content::Map(below) => flatten(below, &format!("{key}."), config, problems),
-            Content::Nothing => problems.push((*line, format!("{key} has no value; allowed: a value, or '' for none"))),
+            Content::Nothing => {
+                // `{key:value}`, without a blank, is a key.
+                let key = if key.contains(':') { before_value(&key) } else { &key };
+                problems.push((*line, format!("{key} has no value; allowed: a value, or '' for none")));
+            }
             _ => config.insert(key, flow(node), Some(*line)),
         }
     }
@@ -117,8 +121,9 @@ impl<'a> Reader<'a> {
 
     /// The parser bounds how deep nodes nest, and so how deep this calls itself.
     fn node(&mut self, event: Event<'a>, line: u64) -> Result<Rc<Node>, Problem> {
-        if let Some(tag) = event.tag().filter(|tag| !tag.is_yaml_core_schema()) {
-            return Err((line, format!("has the tag {}; allowed: none, or YAML's own", tag.original())));
+        // Not named: it may be a password that begins with an exclamation mark.
+        if event.tag().is_some_and(|tag| !tag.is_yaml_core_schema()) {
+            return Err((line, "has a tag ('!...'); allowed: none, or YAML's own; or quotes around the value".into()));
         }
         let anchor = event.anchor_id();
         let (content, size, keys) = match event {

@@ -256,7 +256,7 @@ impl<'a> Resolver<'a> {
     /// The number of a file.
     fn file(&mut self, name: Result<FlinkPath>) -> Result<usize> {
         // What no file can be called was never written; that a store can't be opened says nothing of the checkpoint.
-        let name = name.and_then(|name| name.key().map(|_| name));
+        let name = name.and_then(|name| name.check_key().map(|()| name));
         let name = name.map_err(|error| Error::new(ErrorKind::Damaged, error.one_line()))?;
         if name.file_name().is_none() {
             return Err(Error::new(ErrorKind::Damaged, format!("{name} is a store's root, not a file")));

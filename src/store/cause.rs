@@ -7,6 +7,7 @@ use std::io;
 use object_store::Error as StoreError;
 
 use crate::error::{Error, ErrorKind};
+use crate::path::visible;
 
 /// What a store said, down to the first cause: its texts, in which no URL has a user or a query.
 ///
@@ -104,12 +105,6 @@ fn redact(text: &str) -> String {
         }
     });
     visible(&words.collect::<Vec<_>>().join(" "))
-}
-
-/// Without control characters, which a terminal would obey.
-pub(super) fn visible(text: &str) -> String {
-    let one = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
-    text.chars().map(one).collect()
 }
 
 #[cfg(test)]

@@ -26,7 +26,9 @@ pub struct Location {
 
 impl Location {
     pub(super) fn new(name: FlinkPath, real: FlinkPath, store: OpenStore) -> Result<Self> {
-        let key = real.key()?;
+        real.check_key()?;
+        // `parse` takes the text as it is; the `From` conversions would encode it.
+        let key = Path::parse(real.path()).map_err(|e| Error::new(ErrorKind::Invalid, format!("{real}: {e}")))?;
         Ok(Self { name, real, key, store })
     }
 

@@ -12,7 +12,6 @@ mod local;
 mod location;
 pub mod names;
 mod open;
-mod path;
 mod proof;
 mod read;
 mod rebase;
@@ -23,13 +22,14 @@ mod uploads;
 #[cfg(feature = "aws")]
 mod uploads_s3;
 
+/// What lies there.
+pub use crate::path::FlinkPath;
 pub use job_directory::JobDirectory;
 /// What a store has to be, to be handed in ready made.
 pub use object_store::ObjectStore;
 
 pub use listing::{Directory, Listed};
 pub use location::Location;
-pub use path::FlinkPath;
 pub use proof::CreateOnly;
 pub use rebase::Rebase;
 pub use requests::Requests;

@@ -12,36 +12,59 @@ use super::stores::OpenStore;
 use super::uploads::Uploads;
 use crate::error::{Error, ErrorKind, Result};
 
+/// The stores that there are, though not in every build.
+pub(super) enum Kind {
+    Local,
+    Memory,
+    S3,
+    Google,
+    Azure,
+    Http,
+}
+
+impl Kind {
+    pub(super) fn of(path: &FlinkPath) -> Result<Self> {
+        Ok(match path.scheme().to_ascii_lowercase().as_str() {
+            "file" if matches!(path.authority(), "" | "localhost") => Self::Local,
+            "file" => {
+                let message = format!("{path} names a host: a local path is file:/... with one slash or three");
+                return Err(Error::new(ErrorKind::Invalid, message));
+            }
+            "memory" => Self::Memory,
+            "s3" | "s3a" | "s3p" => Self::S3,
+            "gs" => Self::Google,
+            "abfs" | "abfss" | "wasb" | "wasbs" | "az" => Self::Azure,
+            "http" | "https" => Self::Http,
+            other => {
+                let message = format!(
+                    "no store for the scheme '{other}' of {path}: known are file, memory, s3, s3a, s3p, gs, abfs, \
+                     abfss, wasb, wasbs, az, http, https"
+                );
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+        })
+    }
+}
+
 /// Opens the store of `path`, with settings from the environment. No request is made.
 pub(super) fn open(path: &FlinkPath) -> Result<OpenStore> {
-    let objects = match path.scheme().to_ascii_lowercase().as_str() {
-        "file" => return local(path),
-        "memory" => {
+    let objects = match Kind::of(path)? {
+        Kind::Local => return Ok(local()),
+        Kind::Memory => {
             return Ok(OpenStore { objects: Arc::new(InMemory::new()), disk: None, uploads: Uploads::Never });
         }
-        "s3" | "s3a" | "s3p" => return s3(path),
-        "gs" => google(path)?,
-        "abfs" | "abfss" | "wasb" | "wasbs" | "az" => azure(path)?,
-        "http" | "https" => http(path)?,
-        other => {
-            let message = format!(
-                "no store for the scheme '{other}' of {path}: known are file, memory, s3, s3a, s3p, gs, abfs, abfss, \
-                 wasb, wasbs, az, http, https"
-            );
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
+        Kind::S3 => return s3(path),
+        Kind::Google => google(path)?,
+        Kind::Azure => azure(path)?,
+        Kind::Http => http(path)?,
     };
     Ok(OpenStore { objects, disk: None, uploads: Uploads::Unknown })
 }
 
-fn local(path: &FlinkPath) -> Result<OpenStore> {
-    if !matches!(path.authority(), "" | "localhost") {
-        let message = format!("{path} names a host: a local path is file:/... with one slash or three");
-        return Err(Error::new(ErrorKind::Invalid, message));
-    }
+fn local() -> OpenStore {
     // Without fsync a file that was reported as durable could be gone after a power cut.
     let objects = Arc::new(LocalFileSystem::new().with_fsync(true));
-    Ok(OpenStore { objects, disk: Some(LocalDisk::default()), uploads: Uploads::Never })
+    OpenStore { objects, disk: Some(LocalDisk::default()), uploads: Uploads::Never }
 }
 
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "http"))]

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use object_store::ObjectStore;
 
 use super::local::LocalDisk;
-use super::open::open;
+use super::open::{Kind, open};
 use super::requests::{Counted, Counters, Requests};
 use super::uploads::Uploads;
 use super::{FlinkPath, Location, Rebase, UploadLog};
@@ -94,6 +94,15 @@ impl Stores {
     /// What was asked of all these stores so far, through this value or a clone of it.
     pub fn requests(&self) -> Requests {
         self.counters.requests()
+    }
+
+    /// Whether there is a store for such a path, be it in a build with more features than this one. None is opened.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported`: of its scheme there is none. `Invalid`: it is a local path with a host.
+    pub fn support(path: &FlinkPath) -> Result<()> {
+        Kind::of(path).map(drop)
     }
 
     /// The place of something that metadata or a user names. No request is made.

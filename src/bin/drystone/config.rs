@@ -7,6 +7,7 @@ use anyhow::Context;
 use drystone::config::{
     self, CATALOGUE, Check, Config, ConfigOption, Place, Problem, Value as Setting, Warning, WarningKind,
 };
+use drystone::store::Stores;
 use serde_json::{Value, json};
 
 use crate::args::{ConfigArguments, ConfigCheckArguments, ConfigCommand};
@@ -69,6 +70,8 @@ struct Checked {
 impl Checked {
     fn of(config: Config, text: &str) -> Self {
         let mut check = config.check();
+        check.problems.extend(unsupported(&config, &check));
+        check.problems.sort_by_key(|problem| problem.place.line);
         let (unread, warnings): (Vec<_>, _) =
             check.warnings.into_iter().partition(|warning| warning.kind == WarningKind::Unreadable);
         check.warnings = warnings;
@@ -164,6 +167,20 @@ impl Checked {
             "values": if self.is_sound() { values.collect::<Vec<_>>() } else { Vec::new() },
         })
     }
+}
+
+/// Paths of which nobody has a store. That of another build, or one that can't be reached from here, is good.
+fn unsupported(config: &Config, check: &Check) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (option, value) in check.settings.values() {
+        if let (Some(Setting::Path(path)), Some(given)) = (value, config.get(option))
+            && let Err(error) = Stores::support(&path)
+        {
+            let (key, value) = (given.key.to_string(), path.to_string());
+            problems.push(Problem { key, value, place: given.place, text: error.one_line() });
+        }
+    }
+    problems
 }
 
 fn shown(value: Option<&Setting>) -> String {

@@ -1,4 +1,4 @@
-//! Paths as Flink spells them.
+//! Paths as Flink spells them. No store is known here: what a path may hold, and what may be shown of it.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -6,9 +6,8 @@ use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use object_store::path::Path as Key;
+use serde::{Deserialize, Serialize};
 
-use super::cause::visible;
 use crate::error::{Error, ErrorKind, Result};
 
 /// An absolute path in Flink's spelling: scheme, authority, path. Cheap to clone.
@@ -24,7 +23,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// assert_eq!(path, FlinkPath::parse("/tmp/checkpoints")?);
 /// # Ok::<(), drystone::Error>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct FlinkPath {
     /// Shared by all paths of one store that come from one another.
     root: Arc<Root>,
@@ -60,10 +60,13 @@ impl FlinkPath {
         // First of all, so that no other error repeats them.
         refuse_secrets(scheme, authority, path)?;
         if !(path.starts_with('/') || (path.is_empty() && !authority.is_empty())) {
-            return Err(invalid(format!("path '{text}' isn't absolute: write it as scheme://authority/path or /path")));
+            let shown = shown(text);
+            return Err(invalid(format!(
+                "path '{shown}' isn't absolute: write it as scheme://authority/path or /path"
+            )));
         }
         let path = normalise(path, Climbing::Refused)
-            .ok_or_else(|| invalid(format!("path '{text}' climbs out with '..': write where it leads")))?;
+            .ok_or_else(|| invalid(format!("path '{}' climbs out with '..': write where it leads", shown(text))))?;
         // A slash that goes may have hidden a parameter's name.
         refuse_secrets(scheme, authority, &path)?;
         let identity = identity(scheme, authority);
@@ -146,7 +149,7 @@ impl FlinkPath {
     }
 
     /// As `join`, of a text that is already as it should be: a store's own key, in which even a back-slash is literal.
-    pub(super) fn join_literal(&self, relative: &str) -> Self {
+    pub(crate) fn join_literal(&self, relative: &str) -> Self {
         match (relative, &*self.path) {
             ("", _) => self.clone(),
             (_, "/") => self.with_path(&format!("/{relative}")),
@@ -171,21 +174,23 @@ impl FlinkPath {
         self.relative_to(base).is_some()
     }
 
-    /// The key that a store has for this path.
+    /// That a store could have a key for it.
     ///
     /// # Errors
     ///
     /// `Invalid`: it has a control character.
-    pub(crate) fn key(&self) -> Result<Key> {
-        // `parse` takes the text as it is; the `From` conversions would encode it.
-        Key::parse(self.path()).map_err(|_| {
-            let shown = visible(&self.to_string());
-            invalid(format!("{shown} has a control character, which no store can hold"))
-        })
+    pub(crate) fn check_key(&self) -> Result<()> {
+        match self.path.contains(|c: char| c.is_ascii_control()) {
+            true => {
+                let shown = visible(&self.to_string());
+                Err(invalid(format!("{shown} has a control character, which no store can hold")))
+            }
+            false => Ok(()),
+        }
     }
 
     /// The store, the same text for all its spellings.
-    pub(super) fn store_identity(&self) -> &str {
+    pub(crate) fn store_identity(&self) -> &str {
         &self.root.identity
     }
 
@@ -202,6 +207,17 @@ enum Climbing {
 
 fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Invalid, message)
+}
+
+/// A text that may be meant for a path and can't be read as one, for an error: stars in its place where it may hold a
+/// password or a key.
+pub(crate) fn shown(text: &str) -> &str {
+    let is_host_cut_off = |(scheme, rest): (&str, &str)| {
+        let has_host = rest.strip_prefix("//").is_some_and(|after| !after.starts_with('/'));
+        is_remote(scheme) && !has_host && !rest.is_empty()
+    };
+    let is_secret = text.contains(['@', '?']) || split_scheme(text).is_some_and(is_host_cut_off);
+    if is_secret { "***" } else { text }
 }
 
 /// The scheme and what follows its colon; none if the text starts with a plain path.
@@ -240,6 +256,12 @@ fn refuse_secrets(scheme: &str, authority: &str, path: &str) -> Result<()> {
             "a {scheme} path has credentials before its host: leave them out and give them in the environment"
         )));
     }
+    // A slash in them ends what reads like the host before its end. IPv6 addresses are in brackets.
+    if let Some((_, port)) = authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'))
+        && (is_bucket(&scheme) || !port.bytes().all(|b| b.is_ascii_digit()))
+    {
+        return Err(invalid(format!("a {scheme} path has what is no port after its host: it may be a password")));
+    }
     let has_query = path.contains('?') || authority.contains('?');
     if has_query && (is_azure || matches!(scheme.as_str(), "http" | "https")) || is_signed(authority) || is_signed(path)
     {
@@ -265,7 +287,11 @@ fn is_signed(text: &str) -> bool {
 /// A scheme whose stores are reached by a name: a bucket, a container, a host.
 fn is_remote(scheme: &str) -> bool {
     let scheme = scheme.to_ascii_lowercase();
-    is_azure(&scheme) || matches!(scheme.as_str(), "s3" | "s3a" | "s3p" | "gs" | "http" | "https")
+    is_azure(&scheme) || is_bucket(&scheme) || matches!(scheme.as_str(), "http" | "https")
+}
+
+fn is_bucket(scheme: &str) -> bool {
+    matches!(scheme, "s3" | "s3a" | "s3p" | "gs")
 }
 
 fn is_azure(scheme: &str) -> bool {
@@ -316,6 +342,20 @@ impl FromStr for FlinkPath {
     }
 }
 
+impl TryFrom<String> for FlinkPath {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        Self::parse(&text)
+    }
+}
+
+impl From<FlinkPath> for String {
+    fn from(path: FlinkPath) -> Self {
+        path.to_string()
+    }
+}
+
 impl PartialEq for FlinkPath {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
@@ -341,4 +381,10 @@ impl Hash for FlinkPath {
         self.root.identity.hash(state);
         self.path.hash(state);
     }
+}
+
+/// Without control characters, which a terminal would obey.
+pub(crate) fn visible(text: &str) -> String {
+    let one = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
+    text.chars().map(one).collect()
 }
