@@ -10,11 +10,12 @@ mod live;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use drystone::ErrorKind;
 use drystone::config::{ClaimMode, Retention};
-use drystone::coordinator::{Acknowledged, JobEnd};
+use drystone::coordinator::{Acknowledged, CoordinatorSettings, JobEnd};
 use drystone::id::{CheckpointId, Scope};
 use drystone::store::names::PhysicalFileName;
 use fault_store::FaultStore;
@@ -116,21 +117,23 @@ async fn a_file_that_never_appears_fails_the_checkpoint() {
 
 #[tokio::test(start_paused = true)]
 async fn a_commit_waits_for_a_file_that_is_still_on_its_way() {
-    let store = memory();
-    let live = Live::new(store, 1, settings()).await;
-    let trigger = live.coordinator.trigger(CheckpointId(1)).unwrap();
-    let mut chunks = live.write(&trigger, 0, Scope::Exclusive, &[("a", b"bytes")]).await.unwrap();
-    let place = live.stores.locate(&chunks.sealed.remove(0).path.parse().unwrap()).unwrap();
-    let bytes = place.read_all(1 << 20).await.unwrap();
-    place.delete().await.unwrap();
-    live.acknowledge(CheckpointId(1), 0, chunks).unwrap();
-    let upload = async {
-        tokio::time::sleep(live.settings.file_timeout / 2).await;
-        place.create_own(vec![bytes]).await.unwrap();
-    };
-    let (completed, ()) = tokio::join!(live.coordinator.complete(CheckpointId(1)), upload);
-    completed.unwrap();
-    live.check(CheckpointId(1)).await;
+    // Also where the time ends after all that a clock can tell.
+    for file_timeout in [settings().file_timeout, Duration::from_secs(i64::MAX.unsigned_abs()), Duration::MAX] {
+        let live = Live::new(memory(), 1, CoordinatorSettings { file_timeout, ..settings() }).await;
+        let trigger = live.coordinator.trigger(CheckpointId(1)).unwrap();
+        let mut chunks = live.write(&trigger, 0, Scope::Exclusive, &[("a", b"bytes")]).await.unwrap();
+        let place = live.stores.locate(&chunks.sealed.remove(0).path.parse().unwrap()).unwrap();
+        let bytes = place.read_all(1 << 20).await.unwrap();
+        place.delete().await.unwrap();
+        live.acknowledge(CheckpointId(1), 0, chunks).unwrap();
+        let upload = async {
+            tokio::time::sleep(settings().file_timeout / 2).await;
+            place.create_own(vec![bytes]).await.unwrap();
+        };
+        let (completed, ()) = tokio::join!(live.coordinator.complete(CheckpointId(1)), upload);
+        completed.unwrap();
+        live.check(CheckpointId(1)).await;
+    }
 }
 
 #[tokio::test]

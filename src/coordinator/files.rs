@@ -29,7 +29,8 @@ impl Shared {
             files.keys().map(|text| Ok((FlinkPath::parse(text)?, text))).collect();
         let mut missing = paths?;
         let mut found = BTreeMap::new();
-        let deadline = tokio::time::Instant::now() + timeout;
+        // When it is over isn't computed: that may be after all that a clock can tell.
+        let begun = tokio::time::Instant::now();
         let mut wait = WAIT_MIN;
         loop {
             let failed = match lengths(
@@ -53,7 +54,8 @@ impl Shared {
                 Err(error) => return Err(error),
             };
             let Some((first, _)) = missing.first_key_value() else { return Ok(found) };
-            if tokio::time::Instant::now() >= deadline {
+            let left = timeout.saturating_sub(begun.elapsed());
+            if left.is_zero() {
                 if let Some(error) = failed {
                     return Err(error);
                 }
@@ -63,7 +65,7 @@ impl Shared {
                 };
                 return Err(Error::new(ErrorKind::NotFound, message));
             }
-            tokio::time::sleep_until(deadline.min(tokio::time::Instant::now() + wait)).await;
+            tokio::time::sleep(wait.min(left)).await;
             wait = (wait * 2).min(WAIT_MAX);
         }
     }
