@@ -1,7 +1,7 @@
 //! From texts to settings: every value is read and checked, and everything that is wrong is said at once.
 
 use super::finding::{Problem, Warning, WarningKind};
-use super::{CheckpointMode, Config, ConfigOption, FlinkDuration, Given, Place, Settings, StorageKind};
+use super::{CheckpointMode, Config, ConfigOption, FlinkDuration, Given, Place, Retention, Settings, StorageKind};
 use super::{catalogue, unknown};
 use crate::error::{Error, ErrorKind, Result};
 use crate::path;
@@ -45,7 +45,7 @@ impl Config {
         });
         let mut warnings = self.read_warnings().to_vec();
         warnings.extend(self.spelling_warnings());
-        warnings.extend(adjustments(&settings));
+        warnings.extend(self.adjustments(&settings));
         settings.settle();
         // Where a value can't be read, whether its default goes with the others says nothing.
         let conflicts = settings.conflicts().into_iter();
@@ -80,6 +80,30 @@ impl Config {
         self.get(own)
     }
 
+    /// What [`Settings::settle`] will change.
+    fn adjustments(&self, settings: &Settings) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        let mut warn = |option: &ConfigOption, text: &dyn Fn(&str) -> String| {
+            let given = self.get(option).map_or("", |given| given.text);
+            warnings.push(warning(WarningKind::Adjusted, option, &text(given)));
+        };
+        if settings.num_retained == 0 {
+            warn(&catalogue::NUM_RETAINED, &|given| format!("{given} is below 1, so that 1 is used"));
+        }
+        if settings.pauses_between_many() {
+            let pause = catalogue::MIN_PAUSE.key;
+            warn(&catalogue::MAX_CONCURRENT_CHECKPOINTS, &|given| {
+                format!("not {given} with {pause}, which has one at a time, so that 1 is used")
+            });
+        }
+        if settings.max_space_amplification.is_some_and(|most| most.is_nan() || most < 1.0) {
+            warn(&catalogue::MAX_SPACE_AMPLIFICATION, &|given| {
+                format!("{given} is below 1 or NaN, so that nothing is written anew to save space")
+            });
+        }
+        warnings
+    }
+
     fn spelling_warnings(&self) -> Vec<Warning> {
         let mut warnings = Vec::new();
         for option in catalogue::CATALOGUE {
@@ -107,23 +131,6 @@ impl Config {
         }
         warnings
     }
-}
-
-/// What [`Settings::settle`] will change.
-fn adjustments(settings: &Settings) -> Vec<Warning> {
-    let mut warnings = Vec::new();
-    let mut warn = |option: &ConfigOption, text: &str| warnings.push(warning(WarningKind::Adjusted, option, text));
-    if settings.num_retained == 0 {
-        warn(&catalogue::NUM_RETAINED, "below 1, so that 1 is used");
-    }
-    if settings.pauses_between_many() {
-        let text = format!("not with {}, which has one at a time, so that 1 is used", catalogue::MIN_PAUSE.key);
-        warn(&catalogue::MAX_CONCURRENT_CHECKPOINTS, &text);
-    }
-    if settings.max_space_amplification.is_some_and(|most| most.is_nan() || most < 1.0) {
-        warn(&catalogue::MAX_SPACE_AMPLIFICATION, "below 1 or NaN, so that nothing is written anew to save space");
-    }
-    warnings
 }
 
 impl Settings {
@@ -200,37 +207,39 @@ impl Settings {
 
     /// What is switched on, but for lack of something else does nothing.
     fn ineffective(&self) -> Vec<Warning> {
-        let mut warnings = Vec::new();
-        let mut warn = |option: &ConfigOption, text: String| {
-            warnings.push(warning(WarningKind::Ineffective, option, &text));
-        };
         let in_memory = self.storage_kind() == StorageKind::JobManager;
-        if self.file_merging_enabled == Some(true) && in_memory {
-            let text = format!("has no effect without files: set {}", catalogue::CHECKPOINT_DIR.key);
-            warn(&catalogue::FILE_MERGING_ENABLED, text);
-        }
-        if !self.unaligned.enabled {
-            let text = format!("has no effect without {}", catalogue::UNALIGNED_ENABLED.key);
-            if self.unaligned.forced {
-                warn(&catalogue::UNALIGNED_FORCED, text.clone());
-            }
-            if !self.aligned_checkpoint_timeout.is_zero() {
-                warn(&catalogue::ALIGNED_TIMEOUT, text);
-            }
-        }
-        if self.interval.is_none() && self.interval_during_backlog.is_some_and(|behind| !behind.is_zero()) {
-            let text = format!("has no effect without {}", catalogue::INTERVAL.key);
-            warn(&catalogue::INTERVAL_DURING_BACKLOG, text);
-        }
-        if self.local_backup_enabled && self.local_backup_dirs.is_empty() {
-            let text = format!("has no effect: set {}", catalogue::LOCAL_BACKUP_DIRS.key);
-            warn(&catalogue::LOCAL_BACKUP_ENABLED, text);
-        }
-        if self.checkpoints_during_recovery && !self.unaligned.recover_output_on_downstream {
-            let text = format!("has no effect without {}", catalogue::UNALIGNED_RECOVER_OUTPUT.key);
-            warn(&catalogue::CHECKPOINTS_DURING_RECOVERY, text);
-        }
-        warnings
+        let nowhere = in_memory && self.checkpoint_dir.is_none();
+        let directory = catalogue::CHECKPOINT_DIR.key;
+        let files =
+            format!("has no effect without files: the storage is jobmanager, as it also is without {directory}");
+        let without = |option: &ConfigOption| format!("has no effect without {}", option.key);
+        let backs_up = self.local_backup_enabled;
+        let (backlog, most) = (self.interval_during_backlog.unwrap_or_default(), self.memory_total_max);
+        let above = format!("has no effect above {most} ({})", catalogue::MEMORY_TOTAL_MAX.key);
+        let [unaligned, interval, place] =
+            [&catalogue::UNALIGNED_ENABLED, &catalogue::INTERVAL, &catalogue::CHECKPOINT_DIR].map(without);
+        let [copies, output] = [&catalogue::LOCAL_BACKUP_DIRS, &catalogue::UNALIGNED_RECOVER_OUTPUT].map(without);
+        let aligned = !self.unaligned.enabled;
+        let cases = [
+            (in_memory && self.file_merging_enabled == Some(true), &catalogue::FILE_MERGING_ENABLED, &files),
+            (in_memory && backs_up, &catalogue::LOCAL_BACKUP_ENABLED, &files),
+            (in_memory && self.savepoint_pack, &catalogue::SAVEPOINT_PACK, &files),
+            (in_memory && self.memory_state_max > most, &catalogue::MEMORY_STATE_MAX, &above),
+            (nowhere && !self.create_subdir, &catalogue::CREATE_SUBDIR, &place),
+            (nowhere && self.retention != Retention::NoExternalized, &catalogue::RETENTION, &place),
+            (!in_memory && backs_up && !self.keeps_local(), &catalogue::LOCAL_BACKUP_ENABLED, &copies),
+            (aligned && self.unaligned.forced, &catalogue::UNALIGNED_FORCED, &unaligned),
+            (aligned && self.unaligned.interruptible_timers, &catalogue::UNALIGNED_INTERRUPTIBLE_TIMERS, &unaligned),
+            (aligned && !self.aligned_checkpoint_timeout.is_zero(), &catalogue::ALIGNED_TIMEOUT, &unaligned),
+            (self.interval.is_none() && !backlog.is_zero(), &catalogue::INTERVAL_DURING_BACKLOG, &interval),
+            (
+                self.checkpoints_during_recovery && !self.unaligned.recover_output_on_downstream,
+                &catalogue::CHECKPOINTS_DURING_RECOVERY,
+                &output,
+            ),
+        ];
+        let said = cases.into_iter().filter(|(is_ineffective, ..)| *is_ineffective);
+        said.map(|(_, option, text)| warning(WarningKind::Ineffective, option, text)).collect()
     }
 }
 

@@ -162,9 +162,8 @@ impl Kind {
     pub fn allowed(&self) -> String {
         match *self {
             Self::Bool => "true or false".into(),
-            Self::Int { min, max: MAX_INT | i64::MAX } => format!("a whole number from {min} up"),
             Self::Int { min, max } => format!("a whole number from {min} to {max}"),
-            Self::Count => "a whole number from 1 up; what is below counts as 1".into(),
+            Self::Count => format!("a whole number from 1 to {MAX_INT}; what is below 1 counts as 1"),
             Self::Float { min: f64::NEG_INFINITY } => "a number, as in 2, 1.5, 1e1, NaN".into(),
             Self::Float { min } => format!("a number from {min} up, as in 2, 1.5, 1e1"),
             Self::Memory { min: 0, max } if max >= i64::MAX as u64 => "a size, as in 32mb".into(),
