@@ -185,6 +185,8 @@ async fn rescaled(plans: &[Plan], form: ChannelForm, now: u32, rules: [ChannelSh
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         let wanted = format!("has data in flight, which can be restored at parallelism={before} only, not at {now}");
         assert!(error.to_string().contains(&wanted), "{error}");
+        let lost = "lose it: execution.state-recovery.without-channel-state.checkpoint-id=";
+        assert!(error.to_string().contains(&format!("{lost}{}", restore.checkpoint().decoded.metadata.checkpoint_id)));
     }
 }
 

@@ -213,29 +213,38 @@ impl Settings {
         let files =
             format!("has no effect without files: the storage is jobmanager, as it also is without {directory}");
         let without = |option: &ConfigOption| format!("has no effect without {}", option.key);
-        let backs_up = self.local_backup_enabled;
         let (backlog, most) = (self.interval_during_backlog.unwrap_or_default(), self.memory_total_max);
         let above = format!("has no effect above {most} ({})", catalogue::MEMORY_TOTAL_MAX.key);
-        let [unaligned, interval, place] =
-            [&catalogue::UNALIGNED_ENABLED, &catalogue::INTERVAL, &catalogue::CHECKPOINT_DIR].map(without);
-        let [copies, output] = [&catalogue::LOCAL_BACKUP_DIRS, &catalogue::UNALIGNED_RECOVER_OUTPUT].map(without);
-        let aligned = !self.unaligned.enabled;
+        let (aligned, backs_up) = (!self.unaligned.enabled, self.local_backup_enabled);
+        let unaligned = without(&catalogue::UNALIGNED_ENABLED);
         let cases = [
             (in_memory && self.file_merging_enabled == Some(true), &catalogue::FILE_MERGING_ENABLED, &files),
             (in_memory && backs_up, &catalogue::LOCAL_BACKUP_ENABLED, &files),
             (in_memory && self.savepoint_pack, &catalogue::SAVEPOINT_PACK, &files),
             (in_memory && self.memory_state_max > most, &catalogue::MEMORY_STATE_MAX, &above),
-            (nowhere && !self.create_subdir, &catalogue::CREATE_SUBDIR, &place),
-            (nowhere && self.retention != Retention::NoExternalized, &catalogue::RETENTION, &place),
-            (!in_memory && backs_up && !self.keeps_local(), &catalogue::LOCAL_BACKUP_ENABLED, &copies),
+            (nowhere && !self.create_subdir, &catalogue::CREATE_SUBDIR, &without(&catalogue::CHECKPOINT_DIR)),
+            (
+                nowhere && self.retention != Retention::NoExternalized,
+                &catalogue::RETENTION,
+                &without(&catalogue::CHECKPOINT_DIR),
+            ),
+            (
+                !in_memory && backs_up && !self.keeps_local(),
+                &catalogue::LOCAL_BACKUP_ENABLED,
+                &without(&catalogue::LOCAL_BACKUP_DIRS),
+            ),
             (aligned && self.unaligned.forced, &catalogue::UNALIGNED_FORCED, &unaligned),
             (aligned && self.unaligned.interruptible_timers, &catalogue::UNALIGNED_INTERRUPTIBLE_TIMERS, &unaligned),
             (aligned && !self.aligned_checkpoint_timeout.is_zero(), &catalogue::ALIGNED_TIMEOUT, &unaligned),
-            (self.interval.is_none() && !backlog.is_zero(), &catalogue::INTERVAL_DURING_BACKLOG, &interval),
+            (
+                self.interval.is_none() && !backlog.is_zero(),
+                &catalogue::INTERVAL_DURING_BACKLOG,
+                &without(&catalogue::INTERVAL),
+            ),
             (
                 self.checkpoints_during_recovery && !self.unaligned.recover_output_on_downstream,
                 &catalogue::CHECKPOINTS_DURING_RECOVERY,
-                &output,
+                &without(&catalogue::UNALIGNED_RECOVER_OUTPUT),
             ),
         ];
         let said = cases.into_iter().filter(|(is_ineffective, ..)| *is_ineffective);

@@ -278,7 +278,7 @@ impl<'a> Selection<'a> {
                 let mut only = Vec::new();
                 for outer in channel::outers(handle).map_err(|error| self.error_at(at, error))? {
                     let Some(sharing) = sharings.get(&outer) else {
-                        return Err(self.error_at(at, not_shared(part, outer, before, subtask.parallelism)));
+                        return Err(self.error_at(at, self.not_shared(part, outer, subtask.parallelism)));
                     };
                     if sharing.takes(subtask, writer, before, key_groups) {
                         only.push(outer);
@@ -349,6 +349,17 @@ impl<'a> Selection<'a> {
     fn error_at(&self, at: At, error: Error) -> Error {
         error.context(format!("{}: {}", self.checkpoint.named(), self.place(at)))
     }
+
+    fn not_shared(&self, part: Part, outer: i32, now: u32) -> Error {
+        let what = if part == Part::InputChannel { "gate" } else { "partition" };
+        let (before, checkpoint) = (self.operator.parallelism, self.checkpoint.decoded.metadata.checkpoint_id);
+        let message = format!(
+            "{what} {outer} has data in flight, which can be restored at parallelism={before} only, not at {now}, where \
+             nothing says how it is shared out; say so, or take a checkpoint that is aligned, or a savepoint, or lose it: \
+             execution.state-recovery.without-channel-state.checkpoint-id={checkpoint}"
+        );
+        Error::new(ErrorKind::Unsupported, message)
+    }
 }
 
 fn entries(operator: &Operator) -> &[SubtaskEntry] {
@@ -356,13 +367,4 @@ fn entries(operator: &Operator) -> &[SubtaskEntry] {
         OperatorSubtasks::FullyFinished => &[],
         OperatorSubtasks::Reported(entries) => entries,
     }
-}
-
-fn not_shared(part: Part, outer: i32, before: u32, now: u32) -> Error {
-    let what = if part == Part::InputChannel { "gate" } else { "partition" };
-    let message = format!(
-        "{what} {outer} has data in flight, which can be restored at parallelism={before} only, not at {now}, where nothing \
-         says how it is shared out; say so, or take a checkpoint that is aligned, or a savepoint"
-    );
-    Error::new(ErrorKind::Unsupported, message)
 }
