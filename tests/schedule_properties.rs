@@ -8,7 +8,7 @@ mod cases;
 #[path = "support/watcher.rs"]
 mod watcher;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use cases::cases;
@@ -59,6 +59,8 @@ fn kind() -> impl Strategy<Value = Kind> {
         4 => Just(Kind::OnRequest(Backup::Configured)),
         4 => Just(Kind::Savepoint),
         1 => any::<bool>().prop_map(|drain| Kind::StopWithSavepoint { drain }),
+        // Nobody should, but it can be said.
+        1 => prop_oneof![Just(Kind::Periodic), Just(Kind::Final)],
     ]
 }
 
@@ -124,6 +126,10 @@ struct World {
     now: Duration,
     next: u64,
     requests: u64,
+    /// Checkpoints under way that somebody asked for.
+    asked: BTreeMap<CheckpointId, RequestId>,
+    /// In order.
+    answered: Vec<RequestId>,
     broken: Option<Failure>,
     deaf: bool,
 }
@@ -133,16 +139,22 @@ impl World {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             self.watcher.see(self.now, Seen::Event(&event));
+            if let Event::Completed(id) | Event::Failed(id, _) = &event {
+                self.answered.extend(self.asked.remove(id));
+            }
             for action in self.schedule.apply(event, self.now) {
                 self.watcher.see(self.now, Seen::Action(&action));
                 match action {
-                    Action::Trigger { .. } => events.push_front(match self.broken {
+                    Action::Trigger { request, .. } => events.push_front(match self.broken {
                         Some(failure) => Event::NotTriggered(failure),
                         None => {
                             self.next += 1;
-                            Event::Triggered(CheckpointId(self.next))
+                            let id = CheckpointId(self.next);
+                            self.asked.extend(request.map(|request| (id, request)));
+                            Event::Triggered(id)
                         }
                     }),
+                    Action::Refuse(request, _) => self.answered.push(request),
                     Action::Abort(id, failure) if !self.deaf => events.push_back(Event::Failed(id, failure)),
                     _ => {}
                 }
@@ -181,13 +193,27 @@ impl World {
     }
 }
 
-fn run(settings: ScheduleSettings, spread: u64, steps: Vec<Step>) -> Watcher {
-    let schedule = Schedule::new(settings.clone(), (0..TASKS).map(subtask), spread).unwrap();
-    let watcher = Watcher::new(settings, (0..TASKS).map(subtask));
-    let mut world = World { schedule, watcher, now: Duration::ZERO, next: 0, requests: 0, broken: None, deaf: false };
+/// Started, with so many tasks.
+fn world(settings: ScheduleSettings, spread: u64, tasks: u8) -> World {
+    let mut world = World {
+        schedule: Schedule::new(settings.clone(), (0..tasks).map(subtask), spread).unwrap(),
+        watcher: Watcher::new(settings, (0..tasks).map(subtask)),
+        now: Duration::ZERO,
+        next: 0,
+        requests: 0,
+        asked: BTreeMap::new(),
+        answered: Vec::new(),
+        broken: None,
+        deaf: false,
+    };
     world.say(Event::Start);
+    world
+}
+
+fn run(settings: ScheduleSettings, spread: u64, steps: Vec<Step>) -> World {
+    let mut world = world(settings, spread, TASKS);
     steps.into_iter().for_each(|step| world.step(step));
-    world.watcher
+    world
 }
 
 proptest! {
@@ -202,19 +228,26 @@ proptest! {
     fn the_same_events_do_the_same(settings in settings(), spread in any::<u64>(), steps in prop::collection::vec(step(), 1..60)) {
         let one = run(settings.clone(), spread, steps.clone());
         let other = run(settings, spread, steps);
-        prop_assert_eq!(one.log(), other.log());
+        prop_assert_eq!(one.watcher.log(), other.watcher.log());
+    }
+
+    /// Once what is under way ends, and no time need pass for it.
+    #[test]
+    fn every_request_is_answered_once(settings in settings(), spread in any::<u64>(), steps in prop::collection::vec(step(), 1..120)) {
+        let mut world = run(settings, spread, steps);
+        while world.schedule.under_way().next().is_some() {
+            world.step(Step::End(0, None));
+        }
+        world.answered.sort_unstable();
+        let asked: Vec<_> = (1..=world.requests).map(RequestId).collect();
+        prop_assert_eq!(world.answered, asked, "{:#?}", world.watcher.log());
     }
 
     /// Left alone with tasks that take their time, it keeps the beat: nobody waits longer than the rules say.
     #[test]
     fn it_never_stops_by_itself(settings in settings(), spread in any::<u64>(), takes in 1..500_u64) {
         let settings = ScheduleSettings { failures_tolerated: i32::MAX as u32, ..settings };
-        let mut world = World {
-            schedule: Schedule::new(settings.clone(), [subtask(0)], spread).unwrap(),
-            watcher: Watcher::new(settings.clone(), [subtask(0)]),
-            now: Duration::ZERO, next: 0, requests: 0, broken: None, deaf: false,
-        };
-        world.say(Event::Start);
+        let mut world = world(settings.clone(), spread, 1);
         for _ in 0..20 {
             world.step(Step::Pass(takes));
             world.step(Step::End(0, None));

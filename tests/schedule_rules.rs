@@ -188,6 +188,12 @@ fn order_of_requests() {
             "0 start; 5 ask checkpoint 1; 10 broken trigger; 11 ask checkpoint 2; 12 ok 1; 13 works; 14 ask checkpoint 3",
             "5 take 1 checkpoint; 12 refuse 2 not-triggered trigger; 14 take 2 checkpoint",
         ),
+        (
+            "what is asked for is on request, whatever it is called: it waits for no pause, and gets an answer",
+            "interval=100 pause=50",
+            "0 start; 120 ok 1; 121 ask periodic 1",
+            "100 take 1 periodic; 121 take 2 checkpoint",
+        ),
     ]);
 }
 

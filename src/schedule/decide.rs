@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::requests::Waiting;
-use super::{Action, Failure, Kind, Refusal, RequestId, Schedule, Triggering, UnderWay};
+use super::{Action, Backup, Failure, Kind, Refusal, RequestId, Schedule, Triggering, UnderWay};
 use crate::id::{CheckpointId, OperatorId, Subtask};
 
 impl Schedule {
@@ -44,6 +44,8 @@ impl Schedule {
             self.periodic.stop();
             self.abandon(actions);
         }
+        // What somebody waits for isn't periodic, whatever it is called: one that may not begin yet is dropped, without a word.
+        let kind = if kind == Kind::Periodic { Kind::OnRequest(Backup::Configured) } else { kind };
         self.push(Waiting { kind, request: Some(request) }, actions);
     }
 

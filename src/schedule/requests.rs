@@ -16,7 +16,7 @@ pub struct RequestId(pub u64);
 /// What kind of checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
-    /// Its time has come.
+    /// Its time has come. Asked for, it is one on request, as configured.
     Periodic,
     /// Somebody has asked for it.
     OnRequest(Backup),

@@ -128,6 +128,7 @@ fn kind_of(text: &str) -> Kind {
         "savepoint" => Kind::Savepoint,
         "stop" => Kind::StopWithSavepoint { drain: false },
         "drain" => Kind::StopWithSavepoint { drain: true },
+        "periodic" => Kind::Periodic,
         _ => panic!("no kind: {text}"),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use drystone::id::{CheckpointId, OperatorId, Subtask};
-use drystone::schedule::{Action, Event, Failure, Kind, RequestId, ScheduleSettings};
+use drystone::schedule::{Action, Backup, Event, Failure, Kind, RequestId, ScheduleSettings};
 
 pub enum Seen<'a> {
     Event(&'a Event),
@@ -130,7 +130,9 @@ impl Watcher {
                     self.beats.clear();
                     self.beats_behind.clear();
                 }
-                self.asked.insert(*request, *kind);
+                // What is asked for is on request.
+                let kind = if *kind == Kind::Periodic { Kind::OnRequest(Backup::Configured) } else { *kind };
+                self.asked.insert(*request, kind);
             }
             Event::Triggered(id) => {
                 if let Some(kind) = self.chosen.take() {
