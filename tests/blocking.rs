@@ -188,7 +188,7 @@ fn a_schedule_without_a_runtime() {
     storage.restore(&saved.path).unwrap();
     handle.stop().unwrap();
     let refused = handle.request(RequestId(2), Kind::OnRequest(Backup::Full)).unwrap();
-    assert!(matches!(refused, Outcome::Refused(_)), "{refused}");
+    assert!(matches!(refused, Outcome::Refused { .. }), "{refused}");
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let refused = runtime.block_on(async { handle.start() });
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid);

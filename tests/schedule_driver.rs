@@ -225,7 +225,7 @@ async fn what_is_asked_for_comes_with_its_kind_and_its_number() {
     assert_eq!(job.log().last().unwrap(), "24 completed 4", "{:?}", job.log());
     job.handle.stop().await.unwrap();
     let refused = job.handle.request(RequestId(9), Kind::Savepoint).await.unwrap();
-    assert_eq!(refused, Outcome::Refused(Refusal::NotAllRunning));
+    assert!(matches!(refused, Outcome::Refused { refusal: Refusal::NotAllRunning, .. }), "{refused}");
     job.end().await.unwrap();
 }
 
@@ -253,7 +253,46 @@ async fn a_savepoint_in_a_directory_is_the_users_and_ends_no_checkpoint() {
     assert_eq!(job.take(4).kind, Kind::StopWithSavepoint { drain: true });
     job.handle.stop().await.unwrap();
     let refused = job.handle.savepoint(RequestId(3), wanted(SavepointAction::Suspend)).await.unwrap();
-    assert_eq!(refused, Outcome::Refused(Refusal::NotAllRunning));
+    assert!(matches!(refused, Outcome::Refused { refusal: Refusal::NotAllRunning, .. }), "{refused}");
+    job.end().await.unwrap();
+}
+
+/// What can't be is said at once, and stops no job.
+#[tokio::test(start_paused = true)]
+async fn a_savepoint_that_can_go_nowhere_gives_up_nothing() {
+    let job = paced(every_ten()).await;
+    job.workers.ignore(1);
+    sleep(seconds(11)).await;
+    let own = job.coordinator().directory().root().name().join("shared").unwrap();
+    let nowhere = FlinkPath::parse("foo://x/y").unwrap();
+    for (directory, kind) in [(nowhere, ErrorKind::Unsupported), (own, ErrorKind::Invalid)] {
+        for action in [SavepointAction::None, SavepointAction::Terminate] {
+            let (directory, format) = (directory.clone(), SavepointFormat::Native);
+            let savepoint = SavepointRequest { directory, format, action, pack: false };
+            let text = savepoint.directory.to_string();
+            let error = job.handle.savepoint(RequestId(1), savepoint).await.unwrap_err();
+            assert!(error.kind() == kind && error.to_string().contains(&text), "{error}");
+        }
+    }
+    sleep(seconds(1)).await;
+    assert_eq!((job.log(), job.coordinator().pending()), (vec!["10 take 1 periodic".into()], vec![CheckpointId(1)]));
+    job.end().await.unwrap();
+}
+
+/// By the coordinator's own words.
+#[tokio::test(start_paused = true)]
+async fn what_cant_begin_says_why_and_counts() {
+    let job = paced(ScheduleSettings { failures_tolerated: 0, ..every_ten() }).await;
+    sleep(seconds(5)).await;
+    // There is no number after this one.
+    job.coordinator().trigger(CheckpointId(u64::MAX)).unwrap();
+    let outcome = job.handle.request(RequestId(1), Kind::OnRequest(Backup::Full)).await.unwrap();
+    let Outcome::Refused { refusal, reason } = &outcome else { panic!("{outcome}") };
+    assert_eq!(*refusal, Refusal::NotTriggered(Failure::Store));
+    assert!(reason.contains(&u64::MAX.to_string()), "{reason}");
+    assert_eq!(outcome.to_string(), format!("refused: {reason}"));
+    sleep(seconds(1)).await;
+    assert_eq!(job.log(), ["5 fail-job store"]);
     job.end().await.unwrap();
 }
 

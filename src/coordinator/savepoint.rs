@@ -42,9 +42,10 @@ impl Coordinator {
     /// this build doesn't have.
     pub fn trigger_savepoint(&self, checkpoint: CheckpointId, request: &SavepointRequest) -> Result<Trigger> {
         self.shared.refuse_if_fenced()?;
-        let path = self.shared.savepoint_directory(&request.directory)?;
+        let directory = self.shared.savepoint_directory(&request.directory, (self.shared.tokens)())?;
+        let path = directory.name().clone();
         let SavepointRequest { format, action, pack, .. } = *request;
-        let savepoint = Savepoint { directory: self.shared.stores.locate(&path)?, format, action, is_packed: pack };
+        let savepoint = Savepoint { directory, format, action, is_packed: pack };
         let subtasks: BTreeSet<Subtask> = self.shared.operators.iter().flat_map(OperatorSpec::subtasks).collect();
         let mut books = self.books();
         books.refuse_if_in_doubt(checkpoint)?;
@@ -58,18 +59,27 @@ impl Coordinator {
         let under_way = Some(books.ledger.pending().collect());
         Ok(Trigger { checkpoint, epoch, plan, claimed: Vec::new(), base: Vec::new(), under_way, kind })
     }
+
+    /// May a savepoint go there? [`trigger_savepoint`](Self::trigger_savepoint) says the same; asked before, nothing has been
+    /// given up for it.
+    ///
+    /// # Errors
+    /// `Invalid`, `Unsupported`: as for that.
+    pub(crate) fn check_savepoint(&self, request: &SavepointRequest) -> Result<()> {
+        self.shared.savepoint_directory(&request.directory, 0).map(drop)
+    }
 }
 
 impl Shared {
     /// A new one, as Flink would call it.
-    fn savepoint_directory(&self, parent: &FlinkPath) -> Result<FlinkPath> {
-        let path = parent.join(&names::savepoint_directory(self.job(), (self.tokens)()))?;
+    fn savepoint_directory(&self, parent: &FlinkPath, token: u64) -> Result<Location> {
+        let path = parent.join(&names::savepoint_directory(self.job(), token))?;
         if self.directory.holds(&path) || path.is_within(self.directory.fence().name()) {
             let message =
                 format!("{parent} is one of the job's own directories: a savepoint there would be taken for its");
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        Ok(path)
+        self.stores.locate(&path)
     }
 
     /// As the directory says.

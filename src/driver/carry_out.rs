@@ -8,7 +8,7 @@ use super::{Done, Driver, Order, Outcome, Take};
 use crate::coordinator::{Acknowledged, Completed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CheckpointId, Subtask};
-use crate::schedule::{Action, Event, Failure, Kind, RequestId};
+use crate::schedule::{Action, Event, Failure, Kind, Refusal, RequestId};
 
 impl Driver {
     pub(super) fn hear(&mut self, said: Said, now: Duration) -> Result<()> {
@@ -46,7 +46,9 @@ impl Driver {
                 match action {
                     Action::Trigger { kind, request } => events.push_back(self.trigger(kind, request)?),
                     Action::Abort(checkpoint, failure) => events.extend(self.abort(checkpoint, failure)),
-                    Action::Refuse(request, refusal) => self.answer(request, Outcome::Refused(refusal)),
+                    Action::Refuse(request, refusal) => {
+                        self.answer(request, Outcome::Refused { refusal, reason: refusal.to_string() });
+                    }
                     Action::Release(subtask) => self.outbox.push_back(Order::Release(subtask)),
                     Action::FailJob(why) => {
                         tracing::warn!(%why, "the job has to fail");
@@ -72,7 +74,12 @@ impl Driver {
                 tracing::warn!(%checkpoint, error = error.one_line(), "checkpoint not triggered");
                 // Too many commits may be in doubt.
                 self.settle();
-                return Ok(Event::NotTriggered(Failure::Trigger));
+                let (failure, reason) = (Failure::Store, error.one_line());
+                if let Some(request) = request {
+                    // Before the schedule refuses it, which doesn't know these words.
+                    self.answer(request, Outcome::Refused { refusal: Refusal::NotTriggered(failure), reason });
+                }
+                return Ok(Event::NotTriggered(failure));
             }
         };
         let mut is_ready = false;

@@ -1,11 +1,10 @@
 //! What the driver is told, and how.
 
 use std::fmt;
-use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::coordinator::{Completed, SavepointDefaults, SavepointRequest};
+use crate::coordinator::{Completed, Coordinator, SavepointRequest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CheckpointId, OperatorId, Subtask};
 use crate::protocol::{SavepointAction, SavepointFormat};
@@ -18,7 +17,8 @@ use crate::schedule::{Event, Failure, Kind, Refusal, RequestId};
 #[derive(Clone)]
 pub struct Handle {
     say: mpsc::Sender<Said>,
-    savepoints: Arc<SavepointDefaults>,
+    /// Says where savepoints may go.
+    coordinator: Coordinator,
 }
 
 /// What became of what was asked for.
@@ -36,7 +36,12 @@ pub enum Outcome {
         reason: String,
     },
     /// It never began.
-    Refused(Refusal),
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// The same in words, with what is known beyond.
+        reason: String,
+    },
 }
 
 /// What the driver hears.
@@ -49,8 +54,8 @@ pub(super) enum Said {
 }
 
 impl Handle {
-    pub(super) fn new(say: mpsc::Sender<Said>, savepoints: SavepointDefaults) -> Self {
-        Self { say, savepoints: savepoints.into() }
+    pub(super) fn new(say: mpsc::Sender<Said>, coordinator: Coordinator) -> Self {
+        Self { say, coordinator }
     }
 
     /// All tasks run, from the beginning or from a checkpoint: checkpoints may begin. Who had finished by then is said
@@ -74,13 +79,14 @@ impl Handle {
     /// Asks for a checkpoint or a savepoint, and waits for what becomes of it. `request` comes with the
     /// [`Take`](super::Take), and is to be another than those that still wait. Cancelled, it goes on all the same.
     ///
-    /// A savepoint goes where the [configuration](SavepointDefaults) says, to a directory of its own there,
+    /// A savepoint goes where the [configuration](crate::coordinator::SavepointDefaults) says, to a directory of its own there,
     /// `savepoint-<6 hex of the job's id>-<12 random hex>`. It is canonical, as Flink's are if nobody says otherwise; for
     /// another there is [`savepoint`](Self::savepoint).
     ///
     /// # Errors
-    /// `Conflict`: the driver has ended before it has; or another of this number waits. `Invalid`: it is to be a savepoint,
-    /// and `execution.checkpointing.savepoint-dir` isn't set.
+    /// `Conflict`: the driver has ended before it has; or another of this number waits. Of savepoints, before anything is
+    /// given up for them: `Invalid`: `execution.checkpointing.savepoint-dir` isn't set, or is one of the job's own
+    /// directories. `Unsupported`: it is of a store that this build doesn't have.
     pub async fn request(&self, request: RequestId, kind: Kind) -> Result<Outcome> {
         let action = match kind {
             Kind::Periodic | Kind::OnRequest(_) | Kind::Final => return self.ask(request, kind, None).await,
@@ -88,8 +94,8 @@ impl Handle {
             Kind::StopWithSavepoint { drain: true } => SavepointAction::Terminate,
             Kind::StopWithSavepoint { drain: false } => SavepointAction::Suspend,
         };
-        let savepoint = self.savepoints.request(None, SavepointFormat::Canonical, action)?;
-        self.ask(request, kind, Some(savepoint)).await
+        let defaults = self.coordinator.savepoint_defaults();
+        self.savepoint(request, defaults.request(None, SavepointFormat::Canonical, action)?).await
     }
 
     /// Asks for a savepoint below the directory that is named; what the job does afterwards is what `savepoint` says. Else as
@@ -98,6 +104,7 @@ impl Handle {
     /// # Errors
     /// As for [`request`](Self::request).
     pub async fn savepoint(&self, request: RequestId, savepoint: SavepointRequest) -> Result<Outcome> {
+        self.coordinator.check_savepoint(&savepoint)?;
         let kind = match savepoint.action {
             SavepointAction::None => Kind::Savepoint,
             SavepointAction::Terminate => Kind::StopWithSavepoint { drain: true },
@@ -190,7 +197,7 @@ impl fmt::Display for Outcome {
         match self {
             Self::Completed(completed) => write!(f, "checkpoint {} completed", completed.checkpoint),
             Self::Failed { checkpoint, reason, .. } => write!(f, "checkpoint {checkpoint} failed: {reason}"),
-            Self::Refused(refusal) => write!(f, "refused: {refusal}"),
+            Self::Refused { reason, .. } => write!(f, "refused: {reason}"),
         }
     }
 }

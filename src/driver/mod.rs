@@ -172,10 +172,10 @@ impl Driver {
     ) -> Result<(Self, Handle, mpsc::Receiver<Order>)> {
         let subtasks: Vec<Subtask> = coordinator.operators().iter().flat_map(|spec| spec.subtasks()).collect();
         let schedule = Schedule::new(settings, subtasks, spread)?;
-        let savepoints = coordinator.savepoint_defaults().clone();
         let (say, said) = mpsc::channel(WAITING_MAX);
         let (orders, receive) = mpsc::channel(WAITING_MAX);
         let watch = Watch::new(&coordinator);
+        let handle = Handle::new(say, coordinator.clone());
         let driver = Self {
             coordinator,
             schedule,
@@ -192,7 +192,7 @@ impl Driver {
             settling: false,
             watch,
         };
-        Ok((driver, Handle::new(say, savepoints), receive))
+        Ok((driver, handle, receive))
     }
 
     /// Runs until every handle is dropped, or nobody receives orders any more. Then what is under way is aborted, but what

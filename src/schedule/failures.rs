@@ -18,7 +18,8 @@ pub enum Failure {
     Declined,
     /// A task failed to write its state in the background. Counts. (`CHECKPOINT_ASYNC_EXCEPTION`)
     Write,
-    /// The coordinator failed to prepare the store. Counts. (`IO_EXCEPTION`)
+    /// The coordinator couldn't begin it: the store isn't ready for it, as where too many commits are in doubt. Counts.
+    /// (`IO_EXCEPTION`)
     Store,
     /// The commit failed. Counts. (`FINALIZE_CHECKPOINT_FAILURE`)
     Commit,
@@ -159,7 +160,7 @@ impl fmt::Display for Failure {
             Self::Expired => "it took too long",
             Self::Declined => "a task declined it",
             Self::Write => "a task failed to write its state",
-            Self::Store => "the store couldn't be prepared",
+            Self::Store => "the store isn't ready for it",
             Self::Commit => "its commit failed",
             Self::TaskNotReady => "a task isn't ready",
             Self::TaskClosing => "a task is finishing",

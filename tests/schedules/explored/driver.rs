@@ -86,10 +86,10 @@ impl Site {
             match answer {
                 Outcome::Completed(completed) => assert_eq!(ends[&completed.checkpoint], None, "{answer}"),
                 Outcome::Failed { checkpoint, failure, .. } => assert_eq!(ends[checkpoint], Some(*failure), "{answer}"),
-                Outcome::Refused(_) => {}
+                Outcome::Refused { .. } => {}
             }
         }
-        let begun = answers.iter().filter(|answer| !matches!(answer, Outcome::Refused(_))).count();
+        let begun = answers.iter().filter(|answer| !matches!(answer, Outcome::Refused { .. })).count();
         assert_eq!(ends.len(), begun, "{answers:?}: {orders:?}");
         self.live.coordinator.dispose(JobEnd::Finished).await.unwrap();
     }
