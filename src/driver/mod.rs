@@ -235,6 +235,7 @@ impl Driver {
         tokio::select! {
             biased;
             room = self.orders.clone().reserve_owned(), if !self.outbox.is_empty() => Next::Room(room.ok()),
+            () = self.orders.closed(), if self.outbox.is_empty() => Next::Room(None),
             Some(done) = self.work.next(), if !self.work.is_empty() => Next::Done(done),
             said = self.said.recv(), if has_room => Next::Said(said),
             () = tokio::time::sleep_until(wake.unwrap_or(begun)), if has_room && wake.is_some() => Next::Tick,
