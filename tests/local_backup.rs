@@ -122,6 +122,13 @@ async fn each_way_in_which_a_copy_is_no_good_costs_a_read_of_the_store() {
     assert_eq!(job.check(&path).await.backup_refused, 0);
     fs::write(&file, &good).unwrap();
     assert!(from_backup_alone(&job.check(&path).await));
+    // Nor where a file is in the place of a directory.
+    for directory in fs::read_dir(root.path()).unwrap() {
+        let directory = directory.unwrap().path();
+        fs::remove_dir_all(&directory).unwrap();
+        fs::write(&directory, b"a file").unwrap();
+    }
+    assert_eq!(job.check(&path).await.backup_refused, 0);
 }
 
 #[tokio::test]

@@ -45,7 +45,8 @@ impl LocalDirectories {
             let path = layout::job_directory(&self.directories[number], &job).join(name.to_string());
             match look(&*self.disk, &path, name.token) {
                 Ok(Some(bytes)) => return Found::Copy(LocalCopy { disk: self.disk.clone(), path, bytes }),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // Nor is there one below what is no directory.
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
                 Ok(None) | Err(_) => found = Found::Refused,
             }
         }
