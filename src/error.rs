@@ -29,7 +29,7 @@ pub enum ErrorKind {
     Invalid,
     /// Something is already where the result should go: choose another place.
     Conflict,
-    /// Somebody newer has taken over: stop.
+    /// Somebody newer has taken over, or the job has ended: stop.
     Fenced,
     /// This build or this store can't do it.
     Unsupported,

@@ -222,6 +222,9 @@ async fn a_put_that_lands_after_the_end_of_the_job_is_no_checkpoint() {
     file.delete().await.unwrap();
     store.begin([]);
     older.coordinator.dispose(JobEnd::Finished).await.unwrap();
+    // Nothing is left to be settled.
+    let over = older.coordinator.settle().await.unwrap_err();
+    assert!(over.kind() == ErrorKind::Fenced && over.to_string().contains("the job has ended"), "{over}");
     file.create(vec![bytes]).await.unwrap();
     let newer = coordinator(objects, 1, 2).await;
     assert_eq!(newer.coordinator.latest(), None);

@@ -247,7 +247,7 @@ impl Coordinator {
     ///
     /// # Errors
     /// The first commit that is still in doubt; the others are decided. The first delete that still fails; a further call
-    /// tries again. `Fenced`: a newer coordinator was met. Cancel safe.
+    /// tries again. `Fenced`: a newer coordinator was met, or the job has ended and nothing is left of it. Cancel safe.
     pub async fn settle(&self) -> Result<()> {
         self.shared.refuse_if_fenced()?;
         self.resolve().await?;
@@ -259,7 +259,8 @@ impl Coordinator {
     /// mustn't take the job for a new one. If it had several coordinators what keeps these apart stays, too; and where
     /// there is a checkpoint that this coordinator doesn't know, what no checkpoint of its own names.
     ///
-    /// To be called when the workers have stopped. Waits for the deletes, and before for commits that are under way.
+    /// To be called when the workers have stopped. Waits for the deletes, and before for commits that are under way. Where
+    /// nothing is left, what would change the job is refused as `Fenced` from then on: a job of this name is another.
     ///
     /// # Errors
     /// The first delete that fails; a further call goes on. `Fenced`: a newer coordinator has the job, and nothing has

@@ -42,6 +42,9 @@ pub struct Restore {
 impl Restore {
     /// Loads a checkpoint's metadata, from its directory or its `_metadata` file.
     ///
+    /// Of one that was moved, but a plain savepoint, the metadata names files where they were: reading them says `NotFound`,
+    /// by both places. [`suggest_rebase`](super::suggest_rebase) finds the rule for [`Stores::with_rebase`].
+    ///
     /// # Errors
     /// As for [`Checkpoint::load_intact`].
     pub async fn open(stores: &Stores, path: &FlinkPath, limits: ReadLimits) -> Result<Self> {

@@ -202,7 +202,7 @@ impl TaskRestore {
         self.subtask.is_none_or(|subtask| subtask.parallelism != self.parallelism_before)
     }
 
-    /// Had the task finished before the checkpoint was taken, so that it has no state for that reason? Of a rescaled
+    /// Had the task finished before the checkpoint was taken, so that it has no state of its own for that reason? Of a rescaled
     /// operator, that is so if all its subtasks had. Whether it is to run again [`is_over`](Self::is_over) says.
     pub fn has_finished(&self) -> bool {
         match (&self.finished, self.subtask) {
@@ -214,7 +214,7 @@ impl TaskRestore {
 
     /// Is there nothing left for the task to do? So if all of the operator's had finished, whatever the parallelism is
     /// now: it isn't run again, but for passing its end on. Where only some had, all run again, as in Flink: those that had
-    /// finished begin with nothing, and at another parallelism what the others had is shared out among all.
+    /// finished begin with nothing but broadcast state, and at another parallelism what the others had is shared out among all.
     pub fn is_over(&self) -> bool {
         self.finished == Finished::Operator
     }

@@ -116,7 +116,8 @@ impl FileBackend {
     /// their names relative to the directory, with `/` between the parts. `meta` is the database's own description, which
     /// is written each time; stock Flink wants one.
     ///
-    /// The directory must not change until this is through; it may go then.
+    /// The directory must not change until this is through; it may go then. A directory without files in it isn't kept: the
+    /// handle has files alone, as Flink's.
     ///
     /// Of a checkpoint, later ones name the files again once it has completed. Of a savepoint nobody does: the checkpoint
     /// after it goes on from the one before.
