@@ -104,7 +104,15 @@ pub fn origin(index: u32) -> Origin {
 
 pub fn trigger(checkpoint: u64, epoch: u64) -> Trigger {
     let (checkpoint, plan) = (CheckpointId(checkpoint), RewritePlan::default());
-    Trigger { checkpoint, epoch, plan, claimed: Vec::new(), base: Vec::new(), under_way: None, kind: Default::default() }
+    Trigger {
+        checkpoint,
+        epoch,
+        plan,
+        claimed: Vec::new(),
+        base: Vec::new(),
+        under_way: None,
+        kind: Default::default(),
+    }
 }
 
 /// A segment that was written, and what was written.
