@@ -20,7 +20,7 @@ use drystone::id::{CheckpointId, Scope};
 use drystone::jobs::State;
 use drystone::ledger::SpacePolicy;
 use drystone::protocol::{Reuse, RewriteReason, SavepointAction, SavepointFormat, SnapshotKind, Trigger};
-use drystone::read::{Checkpoint, ReadLimits, Restore};
+use drystone::read::{Checkpoint, ReadLimits, Restore, suggest_rebase};
 use drystone::store::FlinkPath;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -83,15 +83,37 @@ async fn it_can_be_moved() {
         let file = job.stores.locate(&completed.path.join(&path.to_text()).unwrap()).unwrap();
         assert_eq!(file.size().await.unwrap(), size as u64);
     }
+    let moved = move_away(&job, &completed.path).await;
+    check(&job.stores, &moved, trigger.checkpoint).await;
+}
+
+async fn move_away(job: &Job, from: &FlinkPath) -> FlinkPath {
     let moved = path("memory:/elsewhere/mine");
-    let (from, to) = (job.stores.locate(&completed.path).unwrap(), job.stores.locate(&moved).unwrap());
+    let (from, to) = (job.stores.locate(from).unwrap(), job.stores.locate(&moved).unwrap());
     for file in from.list().await.unwrap() {
         let name = file.path.relative_to(from.name()).unwrap();
         let bytes = from.join(name).unwrap().read_all(u64::MAX).await.unwrap();
         to.join(name).unwrap().create(vec![bytes]).await.unwrap();
         from.join(name).unwrap().delete().await.unwrap();
     }
-    check(&job.stores, &moved, trigger.checkpoint).await;
+    moved
+}
+
+/// It names its files where they were; where they are now is found out.
+#[tokio::test]
+async fn packed_and_moved_it_is_read_by_the_rebase_that_is_found() {
+    let job = job().await;
+    let trigger = job.savepoint(true);
+    let completed = job.take(&trigger).await.unwrap();
+    let moved = move_away(&job, &completed.path).await;
+    let restore = Restore::open(&job.stores, &moved, ReadLimits::default()).await.unwrap();
+    let error = restore.task(OPERATOR, 0, 2).unwrap().read_all().await.err().unwrap();
+    let (was, is) = (completed.path.to_string(), moved.to_string());
+    assert!(error.kind() == ErrorKind::NotFound && [was, is].iter().all(|p| error.to_string().contains(p)), "{error}");
+    let StreamHandle::Segment(segment) = &handles(&job, &moved).await[0] else { panic!("not packed") };
+    let missing = path(&segment.path.to_text());
+    let rule = suggest_rebase(&job.stores, restore.checkpoint(), &missing).await.unwrap();
+    check(&job.stores.clone().with_rebase(vec![rule]), &moved, trigger.checkpoint).await;
 }
 
 #[tokio::test]
