@@ -26,11 +26,11 @@ pub(super) struct Books {
     pub(super) savepoints: BTreeMap<CheckpointId, Savepoint>,
     /// One text for each file that is named, however handles spell its path.
     spelled: BTreeMap<FlinkPath, Arc<str>>,
+    /// With so many of them, those that nothing names are dropped.
+    spelled_max: usize,
     /// CRC-32C of named files that are one piece, where the handles can't have it: as the trailers of checkpoints say that
     /// were found or claimed.
     pub(super) sums: BTreeMap<Arc<str>, u32>,
-    /// With so many of them, those that nothing names are dropped.
-    spelled_max: usize,
     /// Checkpoints that lie elsewhere: claimed ones.
     pub(super) elsewhere: BTreeMap<CheckpointId, Location>,
     /// Directories outside the job's whose files it may name: it claimed them.
@@ -109,8 +109,8 @@ impl Books {
             drafts: BTreeMap::new(),
             savepoints: BTreeMap::new(),
             spelled: BTreeMap::new(),
-            sums: BTreeMap::new(),
             spelled_max: SPELLED_MIN,
+            sums: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
             claimed: BTreeSet::new(),
             owns_claimed: false,
