@@ -28,6 +28,8 @@ pub mod jobs;
 pub mod ledger;
 #[path = "../../src/metrics/mod.rs"]
 pub mod metrics;
+#[path = "../../src/path.rs"]
+mod path;
 #[path = "../../src/protocol.rs"]
 pub mod protocol;
 #[path = "../../src/read/mod.rs"]
