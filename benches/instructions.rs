@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use drystone::format::{self, checksum};
 use drystone::id::{CheckpointId, OperatorId, Scope, Subtask};
-use drystone::protocol::{RewritePlan, Trigger};
+use drystone::protocol::Trigger;
 use drystone::store::{FlinkPath, JobDirectory, Stores};
 use drystone::worker::{Worker, WorkerSettings};
 use drystone::write::WriteSettings;
@@ -175,21 +175,8 @@ fn snapshot() -> drystone::worker::Snapshot {
     let settings = WorkerSettings { write, ..WorkerSettings::default() };
     let worker = Worker::new(job, "bench", settings, Arc::new(move || next.fetch_add(1, Ordering::Relaxed)));
     let subtask = Subtask { operator: OperatorId([1; 16]), index: 0, parallelism: 1 };
-    let (checkpoint, plan) = (CheckpointId(1), RewritePlan::default());
-    worker
-        .begin(
-            subtask,
-            &Trigger {
-                checkpoint,
-                epoch: 1,
-                plan,
-                claimed: Vec::new(),
-                base: Vec::new(),
-                under_way: None,
-                kind: Default::default(),
-            },
-        )
-        .unwrap()
+    let checkpoint = CheckpointId(1);
+    worker.begin(subtask, &Trigger::new(1, checkpoint)).unwrap()
 }
 
 async fn job(count: usize) -> Job {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use drystone::backup::LocalDirectories;
 use drystone::id::{CheckpointId, OperatorId, Scope, Subtask};
-use drystone::protocol::{RewritePlan, Trigger};
+use drystone::protocol::Trigger;
 use drystone::store::{FlinkPath, JobDirectory, Stores};
 use drystone::worker::{Durable, Snapshot, Worker, WorkerSettings};
 use drystone::write::WriteSettings;
@@ -59,21 +59,8 @@ impl Writing {
 
     fn snapshot(&mut self) -> Snapshot {
         self.checkpoint += 1;
-        let (checkpoint, plan) = (CheckpointId(self.checkpoint), RewritePlan::default());
-        self.worker
-            .begin(
-                SUBTASK,
-                &Trigger {
-                    checkpoint,
-                    epoch: EPOCH,
-                    plan,
-                    claimed: Vec::new(),
-                    base: Vec::new(),
-                    under_way: None,
-                    kind: Default::default(),
-                },
-            )
-            .unwrap()
+        let checkpoint = CheckpointId(self.checkpoint);
+        self.worker.begin(SUBTASK, &Trigger::new(EPOCH, checkpoint)).unwrap()
     }
 
     /// The time of the writes alone.

@@ -34,6 +34,14 @@ pub struct Trigger {
     pub kind: SnapshotKind,
 }
 
+impl Trigger {
+    /// Of a checkpoint that has nothing to write again and nothing to name, and says nothing of others.
+    pub fn new(epoch: u64, checkpoint: CheckpointId) -> Self {
+        let (plan, kind) = (RewritePlan::default(), SnapshotKind::Checkpoint);
+        Self { checkpoint, epoch, plan, claimed: Vec::new(), base: Vec::new(), under_way: None, kind }
+    }
+}
+
 /// What a trigger asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SnapshotKind {

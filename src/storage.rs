@@ -141,7 +141,8 @@ impl Storage {
     /// and none was passed over, the job never completed one.
     ///
     /// # Errors
-    /// As for [`jobs::latest`]; `NotFound`: the job has no directory. `Conflict`: it is another job's, or in one that a job has alone.
+    /// As for [`jobs::latest`]; `NotFound`: the job has no directory. `Conflict`: it is another job's, or in one
+    /// that a job has alone.
     pub async fn latest(&self, job: JobId) -> Result<Latest> {
         let directory = self.job_directory(job)?;
         jobs::refuse_taken(&directory).await?;

@@ -15,15 +15,7 @@ use scenario::{JOB, Job, memory, segment};
 
 /// One chunk, and where it will lie.
 async fn place(job: &Job, worker: &Worker, subtask: usize) -> String {
-    let trigger = drystone::protocol::Trigger {
-        checkpoint: CheckpointId(1),
-        epoch: job.coordinator.epoch(),
-        plan: Default::default(),
-        claimed: Vec::new(),
-        base: Vec::new(),
-        under_way: None,
-        kind: Default::default(),
-    };
+    let trigger = drystone::protocol::Trigger::new(job.coordinator.epoch(), CheckpointId(1));
     let snapshot = worker.begin(job.subtask(subtask), &trigger).unwrap();
     let mut writer = snapshot.segment(Scope::Shared, None);
     writer.write_slice(&[1; 100]).await.unwrap();

@@ -170,15 +170,7 @@ async fn weakness_03_a_local_disk_keeps_no_file_in_the_making() {
     let directory = JobDirectory::at(Stores::new().locate(&root).unwrap()).unwrap();
     let worker = Worker::new(directory.clone(), "w", packed(), live::tokens());
     let spec = drystone::protocol::OperatorSpec::new(live::OPERATOR, 4, 128);
-    let trigger = drystone::protocol::Trigger {
-        checkpoint: CheckpointId(1),
-        epoch: 1,
-        plan: Default::default(),
-        claimed: Vec::new(),
-        base: Vec::new(),
-        under_way: None,
-        kind: Default::default(),
-    };
+    let trigger = drystone::protocol::Trigger::new(1, CheckpointId(1));
     let mut streams = Vec::new();
     for subtask in spec.subtasks() {
         let snapshot = worker.begin(subtask, &trigger).unwrap();

@@ -12,7 +12,8 @@ use crate::store::{JobDirectory, names};
 /// Makes the directory the job's, if it has one without its name; if it is in one that a job has alone, fails.
 ///
 /// # Errors
-/// `Conflict`: it, or that above, is another job's, or there is something in it of which nobody knows whose it is. `Damaged`, `Store`.
+/// `Conflict`: it, or that above, is another job's, or there is something in it of which nobody knows whose it is. `Damaged`,
+/// `Store`.
 pub(super) async fn claim(directory: &JobDirectory) -> Result<()> {
     let Some(job) = directory.owner() else { return refuse_taken(directory).await };
     let root = directory.root();

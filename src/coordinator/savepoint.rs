@@ -13,9 +13,7 @@ use crate::format::{NamedFile, Properties, PropertiesKind};
 use crate::handle::{FileHandle, JavaString, KeyGroupsForm, KeyedHandle, SegmentHandle, StreamHandle, SubtaskState};
 use crate::id::{CheckpointId, JobId, Scope, SegmentId, Subtask};
 use crate::ledger::Named;
-use crate::protocol::{
-    OperatorSpec, RewritePlan, SavepointAction, SavepointFormat, SavepointTarget, SnapshotKind, Trigger,
-};
+use crate::protocol::{OperatorSpec, SavepointAction, SavepointFormat, SavepointTarget, SnapshotKind, Trigger};
 use crate::store::names::PhysicalFileName;
 use crate::store::{FlinkPath, Location, names};
 
@@ -55,9 +53,8 @@ impl Coordinator {
         books.drafts.insert(checkpoint, Draft { savepoint: Some(savepoint), ..Draft::default() });
         tracing::debug!(%checkpoint, directory = %path, "savepoint triggered");
         let kind = SnapshotKind::Savepoint(SavepointTarget { directory: path.to_string(), format, pack });
-        let (epoch, plan) = (self.shared.epoch, RewritePlan::default());
         let under_way = Some(books.ledger.pending().collect());
-        Ok(Trigger { checkpoint, epoch, plan, claimed: Vec::new(), base: Vec::new(), under_way, kind })
+        Ok(Trigger { under_way, kind, ..Trigger::new(self.shared.epoch, checkpoint) })
     }
 
     /// May a savepoint go there? [`trigger_savepoint`](Self::trigger_savepoint) says the same; asked before, nothing has been

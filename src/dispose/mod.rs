@@ -42,8 +42,8 @@ impl Disposal {
     /// # Errors
     /// `NotFound`: there is no checkpoint. `Conflict`: a coordinator may count on it; or, without metadata, it may be under
     /// way, a job may have claimed it, or there is a file in it that isn't ours. `Invalid`: the checkpoint was
-    /// moved, so that its metadata doesn't name its files; or a name is beside them that no path can have. `Damaged`, `Unsupported`: its metadata, or that of one beside it,
-    /// can't be read, or it can't be told what it names. `Store`.
+    /// moved, so that its metadata doesn't name its files; or a name is beside them that no path can have. `Damaged`,
+    /// `Unsupported`: its metadata, or that of one beside it, can't be read, or it can't be told what it names. `Store`.
     pub async fn look(stores: &Stores, path: &FlinkPath, settings: &DisposeSettings, now: SystemTime) -> Result<Self> {
         match Whole::look(stores, path, settings, now).await {
             Ok(whole) => Ok(Self(Look::Whole(Box::new(whole)))),

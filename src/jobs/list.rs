@@ -85,7 +85,8 @@ pub struct Entry {
 /// metadata, a name for each file of one job at a time, and what is returned. No file of state is opened.
 ///
 /// # Errors
-/// `NotFound`: nothing of the kind is there. `Invalid`: a name is in it that no path can have. `Store`; what is wrong with a checkpoint is its own state.
+/// `NotFound`: nothing of the kind is there. `Invalid`: a name is in it that no path can have. `Store`; what is wrong with
+/// a checkpoint is its own state.
 pub async fn list(stores: &Stores, path: &FlinkPath, limits: &ReadLimits) -> Result<Listing> {
     let path = match (path.file_name(), path.parent()) {
         (Some(names::METADATA), Some(parent)) => parent,

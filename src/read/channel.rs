@@ -19,8 +19,8 @@ pub struct InFlight {
 }
 
 impl ChannelRestore {
-    /// What each of the handle's channels had in flight, as far as the task needs it, without a copy; `stream` is the whole of the handle's stream, as
-    /// [`Restored::bytes`](super::Restored::bytes) has it.
+    /// What each of the handle's channels had in flight, as far as the task needs it, without a copy; `stream` is the whole of
+    /// the handle's stream, as [`Restored::bytes`](super::Restored::bytes) has it.
     ///
     /// # Errors
     /// `Damaged`: a chunk doesn't lie within the stream, or the stream or the list of channels isn't as Flink writes them.
@@ -36,7 +36,7 @@ impl ChannelRestore {
         match &self.handle {
             ChannelHandle::Single(single) => Ok(vec![of(single.info, &single.offsets)?]),
             ChannelHandle::Merged(merged) => {
-                let channels = all(merged)?;
+                let channels = channels_of(merged)?;
                 let needed = channels.iter().filter(|channel| is_needed(channel.info));
                 needed.map(|channel| of(channel.info, &channel.offsets)).collect()
             }
@@ -50,12 +50,13 @@ pub(super) fn outers(handle: &ChannelHandle) -> Result<BTreeSet<i32>> {
         ChannelHandle::Single(single) if single.offsets.is_empty() => Ok(BTreeSet::new()),
         ChannelHandle::Single(single) => Ok(BTreeSet::from([single.info.outer])),
         ChannelHandle::Merged(merged) => {
-            let channels = all(merged)?.into_iter();
+            let channels = channels_of(merged)?.into_iter();
             Ok(channels.filter(|channel| !channel.offsets.is_empty()).map(|channel| channel.info.outer).collect())
         }
     }
 }
 
-fn all(handle: &MergedChannelHandle) -> Result<Vec<MergedChannel>> {
+/// The channels of a merged handle.
+pub(super) fn channels_of(handle: &MergedChannelHandle) -> Result<Vec<MergedChannel>> {
     merged_channels(handle).map_err(|e| e.in_file("channels of a merged handle"))
 }

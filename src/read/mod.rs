@@ -3,8 +3,9 @@
 //! `checkpoint` loads the metadata, `state` says which byte ranges of which files its streams are, `plan` turns ranges
 //! into few reads, `fetch` carries them out within a memory bound, `stream` reads a single handle.
 //! `restore` is for the tasks of a new run: `select` picks the handles that one of them needs (`task`), `part` the bytes
-//! of each, `sharing` says whose data in flight a task gets, `task_read` reads them all with one plan, which `opening` has the ranges of after `lengths` has looked at files
-//! that need it, `local` says what copies on local disks can be trusted with, and `restored` is the outcome for those who want it whole.
+//! of each, `sharing` says whose data in flight a task gets, `task_read` reads them all with one plan, which `opening` has
+//! the ranges of after `lengths` has looked at files that need it, `local` says what copies on local disks can be trusted
+//! with, and `restored` is the outcome for those who want it whole. `shape` says what handles can't.
 //! Nothing here writes, and nothing here decides what lives.
 
 mod channel;

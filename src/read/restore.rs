@@ -27,7 +27,8 @@ use crate::store::{FlinkPath, Stores};
 ///   [`TaskRestore::managed_partitions`] says what is its.
 /// * *Channel state* stays with its subtask at the same parallelism. At another one the caller has to say how it is shared
 ///   out ([`task_with_channels`](Self::task_with_channels)), and where an operator at a channel's other end has another
-///   parallelism, which task now stands for which channel ([`ChannelSharing::takes`](super::ChannelSharing::takes)): only the job knows.
+///   parallelism, which task now stands for which channel ([`ChannelSharing::takes`](super::ChannelSharing::takes)): only the
+///   job knows.
 #[derive(Clone, Debug)]
 pub struct Restore {
     stores: Stores,

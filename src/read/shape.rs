@@ -2,11 +2,14 @@
 //! places beyond a stream's end. Pure.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use super::channel::channels_of;
 use super::part::within;
 use crate::error::{self, Error, ErrorKind};
-use crate::format::merged_channels;
-use crate::handle::{ChannelHandle, KeyGroupsHandle, KeyedHandle, Part, Place, StreamHandle, SubtaskState};
+use crate::handle::{
+    ChannelHandle, ChannelInfo, KeyGroupsHandle, KeyedHandle, Part, Place, StreamHandle, SubtaskState,
+};
 use crate::id::{KeyGroupRange, OperatorId, Subtask};
 
 /// A handle that can't be right.
@@ -16,8 +19,8 @@ pub(crate) struct Misfit {
     pub(crate) problem: String,
 }
 
-/// Which subtask of an operator has which key groups, of its managed and of its raw state. A key group has one owner: two would have
-/// a task restore it twice.
+/// Which subtask of an operator has which key groups, of its managed and of its raw state. A key group has one owner: two
+/// would have a task restore it twice.
 #[derive(Debug, Default)]
 pub(crate) struct KeyGroupOwners {
     /// By the first key group: the one after the last, and whose they are.
@@ -66,7 +69,7 @@ pub(crate) fn check_shape(subtask: Subtask, key_groups: u32, state: &SubtaskStat
     for (part, handle) in [(Part::ManagedOperator, &state.managed_operator), (Part::RawOperator, &state.raw_operator)] {
         let Some(handle) = handle else { continue };
         for named in &handle.states {
-            check_offsets(&handle.delegate, &named.offsets, || format!("a partition of state {}", named.name))
+            check_offsets(&handle.delegate, &named.offsets, format_args!("a partition of state {}", named.name))
                 .map_err(|error| misfit(subtask, part, error.to_string()))?;
         }
     }
@@ -94,26 +97,20 @@ fn check_groups(part: Part, handle: &KeyGroupsHandle) -> error::Result<()> {
 }
 
 fn check_channel(channel: &ChannelHandle) -> error::Result<()> {
-    let of = |outer: i32, inner: i32| format!("data in flight of channel {outer}/{inner}");
+    let check = |ChannelInfo { outer, inner }, offsets: &[i64]| {
+        check_offsets(channel.delegate(), offsets, format_args!("data in flight of channel {outer}/{inner}"))
+    };
     match channel {
-        ChannelHandle::Single(single) => {
-            check_offsets(&single.delegate, &single.offsets, || of(single.info.outer, single.info.inner))
-        }
+        ChannelHandle::Single(single) => check(single.info, &single.offsets),
         ChannelHandle::Merged(merged) => {
-            let channels = merged_channels(merged).map_err(|e| e.in_file("channels of a merged handle"))?;
-            channels.iter().try_for_each(|channel| {
-                check_offsets(&merged.delegate, &channel.offsets, || of(channel.info.outer, channel.info.inner))
-            })
+            channels_of(merged)?.iter().try_for_each(|channel| check(channel.info, &channel.offsets))
         }
     }
 }
 
-fn check_offsets(stream: &StreamHandle, offsets: &[i64], what: impl Fn() -> String) -> error::Result<()> {
+fn check_offsets(stream: &StreamHandle, offsets: &[i64], what: fmt::Arguments<'_>) -> error::Result<()> {
     let Some(length) = stream.size() else { return Ok(()) };
-    match offsets.iter().find(|&&offset| u64::try_from(offset).map_or(true, |offset| offset > length)) {
-        Some(&offset) => within(offset, length, what()).map(drop),
-        None => Ok(()),
-    }
+    offsets.iter().try_for_each(|&offset| within(offset, length, what).map(drop))
 }
 
 /// The key groups that the state is of. What is deeper within may be of more: files that several tasks have a part of.

@@ -78,7 +78,6 @@ async fn check_source(
     }
     let state = State::of(stores, checkpoint).await?;
     audit.state(checkpoint, &state);
-    audit.shapes(checkpoint);
     // Packing reads streams, copying reads files: of the latter it would miss that one is longer than its handle says.
     let which = if how == How::Pack { Which::NotShownByReading } else { Which::All };
     audit.files(&state, &options.read, which).await?;

@@ -131,10 +131,16 @@ impl Audit {
         }
     }
 
-    /// Checks what the metadata says of itself: a trailer where there must be one, and the files that it lists.
+    /// Checks what the metadata says of itself: a trailer where there must be one, the files that it lists, and what handles
+    /// say of key groups and of places within streams.
     pub(crate) fn state(&mut self, checkpoint: &Checkpoint, state: &State) {
         self.counts.streams = state.streams.iter().filter(|s| s.content != Content::Placeholder).count() as u64;
         self.counts.files = state.files.len() as u64;
+        self.trailer(checkpoint, state);
+        self.shapes(checkpoint);
+    }
+
+    fn trailer(&mut self, checkpoint: &Checkpoint, state: &State) {
         let metadata = self.metadata.clone();
         let Some(trailer) = &checkpoint.decoded.trailer else {
             if self.is_sound()
@@ -166,8 +172,7 @@ impl Audit {
         }
     }
 
-    /// Checks what handles say of key groups, and of places within streams.
-    pub(crate) fn shapes(&mut self, checkpoint: &Checkpoint) {
+    fn shapes(&mut self, checkpoint: &Checkpoint) {
         let mut owners = KeyGroupOwners::default();
         for operator in &checkpoint.decoded.metadata.operators {
             let OperatorSubtasks::Reported(entries) = &operator.subtasks else { continue };

@@ -147,7 +147,6 @@ pub(crate) async fn open(stores: &Stores, path: &FlinkPath) -> Result<(Audit, Op
         audit.refused(&place, error)?;
     }
     audit.state(&checkpoint, &state);
-    audit.shapes(&checkpoint);
     Ok((audit, Some((checkpoint, state))))
 }
 

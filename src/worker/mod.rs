@@ -42,7 +42,7 @@ const RUNNING_MAX: usize = 64;
 /// ```
 /// use std::sync::Arc;
 /// use drystone::id::{CheckpointId, OperatorId, Scope, Subtask};
-/// use drystone::protocol::{RewritePlan, Trigger};
+/// use drystone::protocol::Trigger;
 /// use drystone::store::{FlinkPath, JobDirectory, Stores};
 /// use drystone::worker::{Worker, WorkerSettings};
 ///
@@ -55,15 +55,7 @@ const RUNNING_MAX: usize = 64;
 /// worker.register(subtask);
 ///
 /// // The coordinator says when.
-/// let trigger = Trigger {
-///     checkpoint: CheckpointId(1),
-///     epoch: 1,
-///     plan: RewritePlan::default(),
-///     claimed: vec![],
-///     base: vec![],
-///     under_way: None,
-///     kind: Default::default(),
-/// };
+/// let trigger = Trigger::new(1, CheckpointId(1));
 /// let snapshot = worker.begin(subtask, &trigger)?;
 /// let mut segment = snapshot.segment(Scope::Shared, None);
 /// segment.write_slice(&[7; 50_000]).await?;

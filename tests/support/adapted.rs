@@ -10,7 +10,7 @@ use drystone::backend::files::{self, FileBackend, FileKind, RestoreOptions};
 use drystone::backend::keyed::{self, KeyGroupBackend};
 use drystone::format;
 use drystone::handle::{KeyedHandle, OperatorSubtasks};
-use drystone::protocol::{RewritePlan, SnapshotKind, Trigger};
+use drystone::protocol::Trigger;
 use drystone::read::{Checkpoint, ReadLimits, Restore, TaskRestore};
 use drystone::store::{FlinkPath, JobDirectory, Stores};
 use drystone::worker::{Snapshot, Worker, WorkerSettings};
@@ -27,16 +27,7 @@ pub async fn adapt(source: &FlinkPath, to: &Path) -> (FlinkPath, [u32; 2]) {
     let worker = Worker::new(job, "worker", WorkerSettings::default(), tokens);
     let mut metadata = checkpoint.decoded.metadata.clone();
     let id = metadata.checkpoint_id;
-    let kind = SnapshotKind::Checkpoint;
-    let trigger = Trigger {
-        checkpoint: id,
-        epoch: 1,
-        plan: RewritePlan::default(),
-        claimed: Vec::new(),
-        base: Vec::new(),
-        under_way: None,
-        kind,
-    };
+    let trigger = Trigger::new(1, id);
     let mut counts = [0, 0];
     for operator in &mut metadata.operators {
         let OperatorSubtasks::Reported(entries) = &mut operator.subtasks else { continue };

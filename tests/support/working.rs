@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use bytes::Bytes;
 use drystone::handle::StreamHandle;
 use drystone::id::{CheckpointId, OperatorId, Scope, Subtask};
-use drystone::protocol::{RewritePlan, Trigger};
+use drystone::protocol::Trigger;
 use drystone::store::{FlinkPath, JobDirectory, Stores};
 use drystone::worker::{Snapshot, Worker, WorkerSettings};
 use drystone::write::{WriteSettings, Written};
@@ -74,16 +74,7 @@ pub fn subtask(index: u32) -> Subtask {
 }
 
 pub fn trigger(checkpoint: u64) -> Trigger {
-    let (checkpoint, plan) = (CheckpointId(checkpoint), RewritePlan::default());
-    Trigger {
-        checkpoint,
-        epoch: EPOCH,
-        plan,
-        claimed: Vec::new(),
-        base: Vec::new(),
-        under_way: None,
-        kind: Default::default(),
-    }
+    Trigger::new(EPOCH, CheckpointId(checkpoint))
 }
 
 /// Writes one segment.

@@ -9,7 +9,7 @@ use drystone::format::Footer;
 use drystone::format::footer::{TAIL_BYTES, Tail};
 use drystone::handle::StreamHandle;
 use drystone::id::{CheckpointId, OperatorId, Scope, Subtask};
-use drystone::protocol::{RewritePlan, Trigger};
+use drystone::protocol::Trigger;
 use drystone::store::names::{PhysicalFileName, WorkerName};
 use drystone::store::{FlinkPath, JobDirectory, ObjectStore, Stores};
 use drystone::worker::{Worker, WorkerSettings};
@@ -103,16 +103,7 @@ pub fn origin(index: u32) -> Origin {
 }
 
 pub fn trigger(checkpoint: u64, epoch: u64) -> Trigger {
-    let (checkpoint, plan) = (CheckpointId(checkpoint), RewritePlan::default());
-    Trigger {
-        checkpoint,
-        epoch,
-        plan,
-        claimed: Vec::new(),
-        base: Vec::new(),
-        under_way: None,
-        kind: Default::default(),
-    }
+    Trigger::new(epoch, CheckpointId(checkpoint))
 }
 
 /// A segment that was written, and what was written.

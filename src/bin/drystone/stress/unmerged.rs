@@ -45,15 +45,7 @@ impl Side for Unmerged {
     type Ticket = ();
 
     fn trigger(&self, checkpoint: CheckpointId) -> Result<Trigger> {
-        Ok(Trigger {
-            checkpoint,
-            epoch: 0,
-            plan: Default::default(),
-            claimed: Vec::new(),
-            base: Vec::new(),
-            under_way: None,
-            kind: Default::default(),
-        })
+        Ok(Trigger::new(0, checkpoint))
     }
 
     fn begin(&self, _subtask: Subtask, trigger: &Trigger) -> Result<Location> {
